@@ -1,0 +1,1 @@
+"""Second floor: asyncio. Each module owns exactly one outside thing."""

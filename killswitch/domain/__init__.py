@@ -1,0 +1,1 @@
+"""Ground floor: pure, synchronous, standard library only. Everything is decided here."""

@@ -1,0 +1,777 @@
+"""Every event in and every action out: the vocabulary of the house on one page.
+
+Events are facts that an adapter observed; each carries `wall` (seconds since 1970, UTC), stamped once by the
+adapter, for journals and people only. Decisions use the monotonic `now` that `handle` is given. Actions are
+orders to the adapters, decided and complete: an adapter has no choice left. Records are what the journal
+keeps. All are frozen values.
+
+A `call` is the core's own number of a request, ever growing; the adapter maps it to the wire's `i`. A
+`session` is one connection that is signed in; its number is never used again, by no gateway and no OMS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from killswitch.domain.scope import Scope
+
+Via: TypeAlias = Literal["mqtt", "http", "signal", "direct"]
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+"""(name, text) pairs, sorted by name; ids as plain decimal text."""
+Number: TypeAlias = Decimal | float
+
+
+# --- values ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A working order as a list's row or an event showed it. None: missing or unreadable there.
+
+    `entered_by` is None for EnteredBy 0 too: nobody knows who entered it.
+    """
+
+    account: int
+    order_id: int | None
+    instrument: int | None
+    entered_by: int | None
+    client_order_id: int | None = None
+
+
+class AnswerKind(Enum):
+    """What an answer to a call means for us (design: What must hold 3)."""
+
+    RECEIVED = "received"  # result true: the call was received; nothing is proven
+    REFUSED = "refused"  # 20, 100, 106, a demand for 2FA: the same call again is no use
+    ABSENT = "absent"  # 104: it may mean "nothing there"; look
+    UNCLEAR = "unclear"  # 101, 102, 107, a code nobody knows, no JSON: ask again and look
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The generic answer. `label` is for metrics: ok, a documented code as text, or other."""
+
+    kind: AnswerKind
+    label: str
+    code: int = 0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRow:
+    """One row of GetAccountPositions or one AccountPositionEvent."""
+
+    account: int
+    product: str
+    amount: Decimal
+    hold: Decimal
+
+
+# --- events: the OMS ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact. `wall`: seconds since 1970, UTC, stamped by the adapter."""
+
+    wall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick(Event):
+    """Time went on. Too early, too late or twice is harmless."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUp(Event):
+    """Signed in, account events subscribed. A new session proves nothing yet."""
+
+    oms: str
+    gateway: str
+    session: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDown(Event):
+    """The connection is gone; what was unsent or unanswered on it was reported Lost first, call by call."""
+
+    oms: str
+    gateway: str
+    session: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInRefused(Event):
+    """The other side said no to our credentials: not a lost link. `why` holds no secret."""
+
+    oms: str
+    gateway: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkFailed(Event):
+    """No session came of an attempt to connect: a sentence with the reason."""
+
+    oms: str
+    gateway: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent(Event):
+    """The frame of this call is written. Only now does a cancel count as the last one."""
+
+    call: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered(Event):
+    """The generic answer to a call: any answer to a cancel, an error in answer to a list."""
+
+    call: int
+    session: int
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOrders(Event):
+    """A list of open orders. `unreadable` rows can't be told apart: each counts as in scope."""
+
+    call: int
+    session: int
+    account: int
+    orders: tuple[Order, ...]
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsFound(Event):
+    """The answer to ListUserAccounts: the accounts of that user."""
+
+    call: int
+    session: int
+    accounts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions(Event):
+    """The answer to ListPositions."""
+
+    call: int
+    session: int
+    account: int
+    rows: tuple[PositionRow, ...]
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost(Event):
+    """Nothing will be heard of this call: dropped unsent, or its session went. Nobody repeats it unasked."""
+
+    call: int
+    session: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderWorking(Event):
+    """An order event said Working: new, partly filled, modified."""
+
+    oms: str
+    session: int
+    order: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEnded(Event):
+    """An order event with a terminal state (Canceled, FullyExecuted, Rejected, Expired)."""
+
+    oms: str
+    session: int
+    order: Order
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRejected(Event):
+    """CancelAllOrdersRejectEvent or CancelOrderRejectEvent: look again, soon."""
+
+    oms: str
+    session: int
+    account: int
+    order_id: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionSeen(Event):
+    """An AccountPositionEvent."""
+
+    oms: str
+    session: int
+    row: PositionRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard(Event):
+    """A Ping was answered on this session: what it subscribed to is alive."""
+
+    oms: str
+    session: int
+
+
+# --- events: feeds and rules -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading(Event):
+    """One observed number.
+
+    `lag_s`: arrival minus source time, measured at arrival (0 where the source has no time). `fresh` is
+    False for a retained message without source time: its value counts, its age doesn't restart.
+    `source_at`: the source's own time (seconds since 1970) where it gave one: for order and duplicates only.
+    """
+
+    feed: str
+    name: str
+    labels: Labels
+    value: Number
+    lag_s: float = 0.0
+    fresh: bool = True
+    source_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadReading(Event):
+    """A payload that is no reading: NaN, text, a missing path, a label that lacks. Never a value.
+
+    `labels` as far as they could be read; None where nothing could.
+    """
+
+    feed: str
+    name: str
+    labels: Labels | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedUp(Event):
+    """Our link to the feed's source stands and is subscribed."""
+
+    feed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedDown(Event):
+    """Our link to the feed's source is gone."""
+
+    feed: str
+    why: str
+
+
+# --- events: people ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TripRequested(Event):
+    """A trip command, well formed. `digest`: SHA-256 of its content, to tell a repeat from a reuse of the id.
+
+    `token` is the adapter's own handle for acknowledging the delivery; opaque here.
+    """
+
+    id: str
+    scope: Scope
+    by: str
+    reason: str
+    issued_at: float | None
+    digest: str
+    via: Via
+    token: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetRequested(Event):
+    """A reset command, well formed."""
+
+    id: str
+    trip: str
+    by: str
+    reason: str
+    issued_at: float
+    override: bool
+    digest: str
+    via: Via
+    token: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ButtonPressed(Event):
+    """A panic topic's payload matched. A button has no id: every delivery presses."""
+
+    button: str
+    scope: Scope
+    via: Via
+    token: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRefused(Event):
+    """Something that is no command. `id` where a valid one could be read: then it gets a receipt.
+
+    `command`: trip, reset or panic. `noise` marks what isn't worth an announcement of its own (a payload on
+    a panic topic that matches no button, or is empty or retained).
+    """
+
+    command: str
+    id: str | None
+    reason: str
+    via: Via
+    token: object = None
+    noise: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EverythingTripped(Event):
+    """SIGUSR1: trip every configured scope."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookRequested(Event):
+    """A preview: list the scope once. It never trips and never cancels."""
+
+    scope: Scope
+    token: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping(Event):
+    """SIGTERM: no new rounds of anything but what is latched."""
+
+
+# --- events: the journal and the broker --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journalled(Event):
+    """Every record up to and including number `n` is on disk."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalFailed(Event):
+    """A write failed; the adapter keeps the records and tries again for as long as it takes."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerUp(Event):
+    """The command topics are subscribed. `window`: deliveries the broker allows unacknowledged."""
+
+    broker: str
+    window: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerDown(Event):
+    """The command client's link is gone. Deliveries on it that are unacknowledged will come again."""
+
+    broker: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetainedTripFound(Event):
+    """The broker still holds `trip/{trip}` of this daemon. `scope` None: its payload can't be read."""
+
+    trip: str
+    scope: Scope | None
+    by: str
+    cause: str
+
+
+# --- actions -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAllOrders:
+    """One native call for `scope`, on `session`."""
+
+    call: int
+    session: int
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """One order. By OMSId + OrderId; without an order id by OMSId + AccountId + ClientOrderId."""
+
+    call: int
+    session: int
+    oms: str
+    account: int
+    order_id: int | None
+    client_order_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListOpenOrders:
+    """GetOpenOrders of one account."""
+
+    call: int
+    session: int
+    oms: str
+    account: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListUserAccounts:
+    """GetUserAccounts of one user."""
+
+    call: int
+    session: int
+    oms: str
+    user: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListPositions:
+    """GetAccountPositions of one account."""
+
+    call: int
+    session: int
+    oms: str
+    account: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Drop these calls if they aren't written yet; each is then reported Lost."""
+
+    oms: str
+    calls: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropSession:
+    """Close this connection and make a new one: it no longer answers what matters."""
+
+    oms: str
+    session: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Journal number `n` (ever growing, without gaps). `urgent`: write it, unsynced, in this very pass."""
+
+    n: int
+    wall: float
+    body: RecordBody
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to a command. `token` is the one that came with it. `durable` False: not yet on disk."""
+
+    id: str
+    via: Via
+    token: object
+    accepted: bool
+    reason: str
+    trip: str | None
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell the broker that this delivery need not come again (PUBACK)."""
+
+    token: object
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceTrip:
+    """Publish the retained `trip/{id}`."""
+
+    trip: TripView
+
+
+@dataclass(frozen=True, slots=True)
+class ClearTrip:
+    """Clear the retained `trip/{id}`."""
+
+    trip: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceState:
+    """Publish the retained `state`, and this replica's view: the trips with it."""
+
+    state: str
+    trips: tuple[TripView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceEvent:
+    """Publish on `event`. `kind` is one word of a closed list; `text` a sentence for people."""
+
+    kind: str
+    text: str
+    wall: float
+    trip: str | None = None
+    detail: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The answer to LookRequested: the orders that a trip of the scope would cancel."""
+
+    token: object
+    orders: tuple[Order, ...]
+    unreadable: int
+    accounts_looked_at: tuple[int, ...]
+    accounts_failed: tuple[int, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CauseView:
+    """One line per rule and series, or per command: first, last, worst and how often."""
+
+    text: str
+    rule: str  # "" for a command
+    kind: str  # the rule's kind, or command, panic, http, signal, retained
+    labels: Labels
+    first_wall: float
+    last_wall: float
+    count: int
+    last: str = ""
+    worst: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TripView:
+    """What the outside sees of a trip (contract section 3)."""
+
+    trip: str
+    state: str
+    scope: Scope
+    causes: tuple[CauseView, ...]
+    by: str
+    tripped_wall: float
+    calls: int
+    orders_left: int | None
+    outcome: str | None
+    covers: str
+    verified_wall: float | None
+    accounts_looked_at: tuple[int, ...]
+    accounts_unseen: tuple[int, ...]
+    drill: bool = False
+    shadow: bool = False
+
+
+Action: TypeAlias = (
+    CancelAllOrders
+    | CancelOrder
+    | ListOpenOrders
+    | ListUserAccounts
+    | ListPositions
+    | Withdraw
+    | DropSession
+    | Record
+    | Receipt
+    | Acknowledge
+    | AnnounceTrip
+    | ClearTrip
+    | AnnounceState
+    | AnnounceEvent
+    | Preview
+)
+
+
+# --- records: what the journal keeps -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The daemon began; `config` is the configuration's fingerprint."""
+
+    daemon: str
+    version: str
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The daemon ended in order; `left` says what was not confirmed."""
+
+    daemon: str
+    left: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tripped:
+    """A scope is latched. `command_id` and `digest` are empty for a rule's trip."""
+
+    trip: str
+    scope: Scope
+    cause: CauseView
+    by: str
+    command_id: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CauseAdded:
+    """A latched trip gained a cause, or was pressed again."""
+
+    trip: str
+    cause: CauseView
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A trip changed its state. `input` is the table's word; `why` a sentence."""
+
+    trip: str
+    source: str
+    input: str
+    target: str
+    why: str
+    orders_left: int | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A cancel or a list left, or what came of it. `what`: sent, an answer's label, timeout or lost."""
+
+    call: int
+    name: str
+    oms: str
+    session: int
+    what: str
+    target: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A list of a latched account. `orders`: all ids in a sweep's first and last list, else None (a hash)."""
+
+    call: int
+    oms: str
+    session: int
+    account: int
+    count: int
+    digest: str
+    orders: tuple[int, ...] | None
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """A command that was answered, and how: the fold keeps its id for good."""
+
+    id: str
+    command: str
+    digest: str
+    accepted: bool
+    reason: str
+    trip: str | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class WasReset:
+    """A person ended a trip. `unanswered`: cancels on dead sessions that may still execute."""
+
+    trip: str
+    by: str
+    reason: str
+    command_id: str
+    digest: str
+    unanswered: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An event made `handle` raise; nothing changed."""
+
+    event: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Anything else worth keeping: an escalation, a late arrival, a refusal, a warning."""
+
+    kind: str
+    text: str
+    trip: str | None = None
+
+
+RecordBody: TypeAlias = (
+    Started
+    | Stopped
+    | Tripped
+    | CauseAdded
+    | Moved
+    | Called
+    | Looked
+    | Commanded
+    | WasReset
+    | SetAside
+    | Noted
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LatchedTrip:
+    """A trip that the journal says is still latched."""
+
+    trip: str
+    scope: Scope
+    causes: tuple[CauseView, ...]
+    by: str
+    tripped_wall: float
+    command_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedCommand:
+    """A command id that was answered before."""
+
+    id: str
+    digest: str
+    accepted: bool
+    reason: str
+    trip: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the journal's fold found. `fresh`: there was no journal, a new one was made."""
+
+    trips: tuple[LatchedTrip, ...] = ()
+    commands: tuple[UsedCommand, ...] = ()
+    ended: frozenset[str] = frozenset()  # trips that were reset
+    next_n: int = 1
+    serial: int = 0  # how many trips there ever were, for new ids
+    fresh: bool = False
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""First floor: bytes to messages and back. No I/O, no clock."""
