@@ -718,6 +718,16 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """Orders that appeared in a latched scope after it was confirmed: late arrivals, each named once."""
+
+    trip: str
+    oms: str
+    account: int
+    orders: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """Anything else worth keeping: an escalation, a late arrival, a refusal, a warning."""
 
@@ -737,6 +747,7 @@ RecordBody: TypeAlias = (
     | Commanded
     | WasReset
     | SetAside
+    | Arrived
     | Noted
 )
 

@@ -1,0 +1,152 @@
+"""What a configuration says, as the core reads it: frozen values, checked before they come here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from killswitch.domain.scope import EVERY, Every, Scope, ScopeError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from killswitch.domain.messages import Labels
+
+
+class TemplateError(ValueError):
+    """A reading's labels don't make a scope: a sentence. Such a reading is bad for that rule, never EVERY."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """ "{name}" in a rule's scope: the id that the breaching reading's label of that name holds."""
+
+    name: str
+
+
+TemplatePart: TypeAlias = int | Every | Label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeTemplate:
+    """A rule's scope, whose parts may be labels of the reading that breached."""
+
+    oms: str
+    account: TemplatePart = EVERY
+    user: TemplatePart = EVERY
+    instrument: TemplatePart = EVERY
+
+    def fill(self, labels: Labels) -> Scope:
+        """The scope for a series. Raises TemplateError where a label lacks or is no id above 0."""
+        held = dict(labels)
+
+        def part(value: TemplatePart) -> int | Every:
+            if not isinstance(value, Label):
+                return value
+            text = held.get(value.name)
+            if text is None:
+                raise TemplateError(f"the reading has no label {value.name}")
+            if not (text.isascii() and text.isdigit()) or (text.startswith("0")) or len(text) > 19:
+                raise TemplateError(f"its label {value.name} is no id above 0")
+            return int(text)
+
+        try:
+            return Scope(
+                oms=self.oms,
+                account=part(self.account),
+                user=part(self.user),
+                instrument=part(self.instrument),
+            )
+        except ScopeError as error:
+            raise TemplateError(str(error)) from None
+
+
+class OnUnknown(Enum):
+    """What a stale, bad or never heard series means to a rule."""
+
+    WARN = "warn"
+    TRIP = "trip"
+    IGNORE = "ignore"  # for stale only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRule:
+    """Breaches when a reading is past the limit, and stays so for `for_s` seconds.
+
+    Exactly one of above (breach: value > above) and below (breach: value < below) is set. `absolute`
+    compares the value's size. `where`: labels that must be equal. `fallback`: what to trip when no series
+    is known, or the feed failed as a whole; required where on_stale or on_bad is TRIP.
+    """
+
+    name: str
+    owner: str
+    reading: str
+    where: Labels
+    above: Decimal | None
+    below: Decimal | None
+    absolute: bool
+    for_s: float
+    on_stale: OnUnknown
+    on_bad: OnUnknown
+    fallback: Scope | None
+    scope: ScopeTemplate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSpec:
+    """A source of readings. `reading`: the name of an MQTT feed's reading; an OMS feed has built-in ones."""
+
+    name: str
+    kind: Literal["oms", "mqtt"]
+    stale_after_s: float
+    oms: str | None = None
+    reading: str | None = None
+    snapshot_every_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One OMS as the core knows it. `accounts`: all of them, on a person's word."""
+
+    name: str
+    accounts: tuple[int, ...]
+    whole_oms: bool
+    calls_per_minute: int
+    gateways: tuple[str, ...]  # as host:port, for people and metrics
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmPolicy:
+    """When a scope counts as proven empty. All above 0."""
+
+    empties: int = 2
+    settle_s: float = 0.05
+    deadline_s: float = 5.0
+    guard_every_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long to wait for answers, and between tries. All above 0."""
+
+    timeout_s: float = 0.5
+    hedge_after_s: float = 0.15
+    list_timeout_s: float = 30.0
+    first_s: float = 0.05
+    max_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that the core is told. `boot`: unlike any earlier start's, so that ids made in it are new."""
+
+    daemon: str
+    boot: str
+    sites: tuple[Site, ...]
+    feeds: tuple[FeedSpec, ...] = ()
+    rules: tuple[LimitRule, ...] = ()
+    confirm: ConfirmPolicy = ConfirmPolicy()
+    retry: RetryPolicy = RetryPolicy()
+    reset_max_age_s: float = 30.0

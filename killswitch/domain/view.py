@@ -1,0 +1,92 @@
+"""What can be seen from outside: frozen pictures that /state, status, the metrics and people are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from killswitch.domain.messages import Labels, TripView
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """A rule and how near its limit is. `headroom` is 1 at rest, 0 at the limit, below 0 in breach.
+
+    It is that of the worst series; (limit - value) / |limit|, for below (value - limit) / |limit|;
+    None where the limit is 0 or nothing was read. `breaching` and `unknown` name series by their labels.
+    """
+
+    rule: str
+    owner: str
+    kind: str
+    limit: str
+    series: int
+    headroom: float | None
+    worst: Labels | None
+    breaching: tuple[Labels, ...]
+    unknown: tuple[Labels, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedView:
+    """A feed. `age_s`: since the last look, or since the start where there was none yet (`heard` False)."""
+
+    feed: str
+    up: bool
+    heard: bool
+    age_s: float
+    stale: bool
+    readings: int
+    bad: tuple[tuple[str, int], ...]  # (reason, how many)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One gateway's session. `why`: why it is down."""
+
+    oms: str
+    gateway: str
+    up: bool
+    session: int | None
+    since_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class OmsView:
+    """One OMS. `orders_left`: over the latched scopes; None until lists were read, 0 where nothing is latched."""
+
+    oms: str
+    sessions: tuple[SessionView, ...]
+    orders_left: int | None
+    proof_age_s: float | None
+    guard_every_s: float
+    uncovered_accounts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerView:
+    """An MQTT broker. `up` only once the command topics are subscribed."""
+
+    broker: str
+    up: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The whole. `state` is the worst of the trips' states, or armed. `missing`: why it isn't ready."""
+
+    daemon: str
+    state: str
+    trips: tuple[TripView, ...]
+    rules: tuple[RuleView, ...]
+    feeds: tuple[FeedView, ...]
+    omses: tuple[OmsView, ...]
+    brokers: tuple[BrokerView, ...]
+    journal_error: str | None
+    commands_waiting: int
+    ready: bool
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
