@@ -20,7 +20,7 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """ "{name}" in a rule's scope: the id that the breaching reading's label of that name holds."""
+    """A part like "{name}" of a rule's scope: the id that the reading's label of that name holds."""
 
     name: str
 

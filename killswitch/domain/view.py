@@ -55,7 +55,7 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class OmsView:
-    """One OMS. `orders_left`: over the latched scopes; None until lists were read, 0 where nothing is latched."""
+    """One OMS. `orders_left`: over the latched scopes; None before a list, 0 if nothing is latched."""
 
     oms: str
     sessions: tuple[SessionView, ...]
