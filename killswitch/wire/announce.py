@@ -1,0 +1,244 @@
+"""What the daemon says: receipts, trips, the state, replicas' views and events as JSON, and the way back.
+
+Writing gives exactly the contract's keys. Reading is tolerant, since it serves people who look on and a
+daemon that finds its own leftovers: what can't be read is None, never an error. Times are RFC 3339, UTC, with
+milliseconds; a scope holds ids only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+import msgspec
+
+from killswitch.domain.scope import EVERY, Part, Scope, ScopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from killswitch.domain.messages import AnnounceEvent, CauseView, Receipt, TripView
+
+_encoder: Final = msgspec.json.Encoder(
+    enc_hook=str
+)  # what a detail may hold beyond JSON's own is shown as text
+
+
+class ReceiptSeen(TypedDict):
+    """The answer to a command, as its sender reads it."""
+
+    id: str
+    accepted: bool
+    reason: str
+    trip: str | None
+    daemon: str
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TripSeen:
+    """A published trip, as far as it can be read. `causes`: their sentences. `scope` None: unreadable."""
+
+    trip: str
+    state: str
+    scope: Scope | None
+    causes: tuple[str, ...]
+    by: str
+    drill: bool
+    tripped_at: str
+    calls: int
+    orders_left: int | None
+    outcome: str | None
+    covers: str
+    verified_at: str | None
+    daemon: str
+    shadow: bool
+
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def rfc3339(wall: float) -> str:
+    """Seconds since 1970 as RFC 3339, UTC, with milliseconds."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def receipt_json(receipt: Receipt, daemon: str) -> dict[str, Any]:
+    """`durable` is there, and false, only while the command is not on disk."""
+    said: dict[str, Any] = {
+        "id": receipt.id,
+        "accepted": receipt.accepted,
+        "reason": receipt.reason,
+        "trip": receipt.trip,
+        "daemon": daemon,
+    }
+    if not receipt.durable:
+        said["durable"] = False
+    return said
+
+
+def scope_json(scope: Scope) -> dict[str, str | int]:
+    """EVERY is left out, but for the account where no user is named either: that one is said out loud."""
+    parts = (("account", scope.account), ("user", scope.user), ("instrument", scope.instrument))
+    said: dict[str, str | int] = {name: part for name, part in parts if part is not EVERY}
+    return {"oms": scope.oms, **({"account": "every"} if scope.whole else {}), **said}
+
+
+def cause_json(cause: CauseView) -> dict[str, Any]:
+    return {
+        "text": cause.text,
+        "rule": cause.rule,
+        "kind": cause.kind,
+        "labels": dict(cause.labels),
+        "first_at": rfc3339(cause.first_wall),
+        "last_at": rfc3339(cause.last_wall),
+        "count": cause.count,
+        "last": cause.last,
+        "worst": cause.worst,
+    }
+
+
+def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
+    """A trip with the contract's keys and no others."""
+    return {
+        "trip": view.trip,
+        "state": view.state,
+        "scope": scope_json(view.scope),
+        "causes": [cause_json(cause) for cause in view.causes],
+        "by": view.by,
+        "drill": view.drill,
+        "tripped_at": rfc3339(view.tripped_wall),
+        "calls": view.calls,
+        "orders_left": view.orders_left,
+        "outcome": view.outcome,
+        "covers": view.covers,
+        "verified_at": None if view.verified_wall is None else rfc3339(view.verified_wall),
+        "daemon": daemon,
+        "shadow": view.shadow,
+    }
+
+
+def encode_receipt(receipt: Receipt, daemon: str) -> bytes:
+    return _encoder.encode(receipt_json(receipt, daemon))
+
+
+def encode_trip(view: TripView, daemon: str) -> bytes:
+    return _encoder.encode(trip_json(view, daemon))
+
+
+def encode_state(state: str, trips: int) -> bytes:
+    """`trips`: how many are latched."""
+    return _encoder.encode({"state": state, "trips": trips})
+
+
+UNKNOWN_STATE: Final = _encoder.encode({"state": "unknown"})
+"""What a lamp is told when no daemon is there: the last will."""
+
+
+def encode_replica(state: str, trips: Sequence[TripView], daemon: str) -> bytes:
+    """One daemon's own view."""
+    views = [trip_json(view, daemon) for view in trips]
+    return _encoder.encode({"daemon": daemon, "state": state, "trips": views})
+
+
+def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
+    """`trip` and `detail` are there where the event has them."""
+    said: dict[str, Any] = {
+        "kind": event.kind,
+        "text": event.text,
+        "at": rfc3339(event.wall),
+        "daemon": daemon,
+    }
+    if event.trip is not None:
+        said["trip"] = event.trip
+    if event.detail is not None:
+        said["detail"] = dict(event.detail)
+    return _encoder.encode(said)
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def decode_receipt(payload: bytes) -> ReceiptSeen | None:
+    """A receipt, or None. Unknown keys are left aside: a newer daemon may say more."""
+    said = _object(payload)
+    if said is None or not isinstance(said.get("id"), str) or not isinstance(said.get("accepted"), bool):
+        return None
+    return ReceiptSeen(
+        id=said["id"],
+        accepted=said["accepted"],
+        reason=_text(said, "reason") or "",
+        trip=_text(said, "trip"),
+        daemon=_text(said, "daemon") or "",
+        durable=said.get("durable") is not False,
+    )
+
+
+def decode_trip_view(payload: bytes) -> TripSeen | None:
+    """A published trip; None for what names no trip and state, such as the empty payload of a cleared one."""
+    said = _object(payload)
+    if said is None:
+        return None
+    trip, state = _text(said, "trip"), _text(said, "state")
+    if trip is None or state is None:
+        return None
+    causes = said.get("causes")
+    return TripSeen(
+        trip=trip,
+        state=state,
+        scope=_scope(said.get("scope")),
+        causes=tuple(_cause_texts(causes)) if isinstance(causes, list) else (),
+        by=_text(said, "by") or "",
+        drill=said.get("drill") is True,
+        tripped_at=_text(said, "tripped_at") or "",
+        calls=_count(said, "calls") or 0,
+        orders_left=_count(said, "orders_left"),
+        outcome=_text(said, "outcome"),
+        covers=_text(said, "covers") or "",
+        verified_at=_text(said, "verified_at"),
+        daemon=_text(said, "daemon") or "",
+        shadow=said.get("shadow") is True,
+    )
+
+
+def _object(payload: bytes) -> dict[str, Any] | None:
+    try:
+        said = msgspec.json.decode(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _text(said: dict[str, Any], name: str) -> str | None:
+    value = said.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _count(said: dict[str, Any], name: str) -> int | None:
+    value = said.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _cause_texts(causes: list[Any]) -> list[str]:
+    return [
+        cause["text"] for cause in causes if isinstance(cause, dict) and isinstance(cause.get("text"), str)
+    ]
+
+
+def _scope(said: object) -> Scope | None:
+    """None unless it is a scope beyond doubt: a part that can't be read must not become EVERY."""
+    if not isinstance(said, dict) or said.keys() - {"oms", "account", "user", "instrument"}:
+        return None
+
+    def part(name: str) -> Part:
+        value = said.get(name, "every")
+        return EVERY if value == "every" else value
+
+    oms = said.get("oms")
+    if not isinstance(oms, str) or ("account" not in said and "user" not in said):
+        return None
+    try:
+        return Scope(oms=oms, account=part("account"), user=part("user"), instrument=part("instrument"))
+    except ScopeError:
+        return None
