@@ -1,0 +1,209 @@
+"""What each call answers: body text in, JSON text out. Pure.
+
+Keys are read with the vendor's exact spelling and unknown ones are ignored, as v2 servers do. An id that is
+missing, null or 0 is one and the same: not given. So a misspelt key or a 0 widens a CancelAllOrders here just
+as it would on a live server.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from killswitch.simulator.answers import RECEIVED, Refused, refusal
+from killswitch.simulator.faults import Error
+from killswitch.simulator.orders import OrderState, OrderType, Side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from killswitch.simulator.exchange import Exchange
+    from killswitch.simulator.users import User
+
+    Body = Mapping[str, object]
+    Handler = Callable[[Exchange, User, Body, float], str]
+
+LISTS: Final = frozenset({"GetOpenOrders", "GetAccountPositions", "GetUserAccounts"})
+_ID_MAX: Final = 2**63 - 1
+
+
+def read_body(text: str) -> Body:
+    """The payload as an object; numbers with a point are Decimals. Refused 100 when it isn't one."""
+
+    def no_number(name: str) -> NoReturn:
+        raise ValueError(name)
+
+    try:
+        body = json.loads(text, parse_float=Decimal, parse_constant=no_number)
+    except (ValueError, RecursionError):
+        raise Refused(100) from None
+    if not isinstance(body, dict):
+        raise Refused(100)
+    return body
+
+
+def answer(exchange: Exchange, caller: User | None, name: str, text: str, now: float) -> str | None:
+    """The reply's payload, None for a function that doesn't exist; carries out what was asked.
+
+    `caller` is None before sign-in, when every call here is Not Authorized.
+    """
+    handler = _HANDLERS.get(name)
+    if handler is None:
+        return None
+    if caller is None:
+        return refusal(20)
+    fault = exchange.faults.take(Error, name)
+    if fault is not None and not fault.executed:
+        return refusal(fault.code)
+    try:
+        body = read_body(text)
+        _check_oms(exchange, body)
+        payload = handler(exchange, caller, body, now)
+    except Refused as error:
+        return refusal(error.code, error.detail)
+    return payload if fault is None else refusal(fault.code)
+
+
+def _check_oms(exchange: Exchange, body: Body) -> None:
+    if _identifier(body, "OMSId") != exchange.oms_id:
+        raise Refused(100, "Invalid OMSId")
+
+
+def _identifier(body: Body, key: str) -> int | None:
+    """An id, None when it is missing, null or 0. Refused 100 for anything that isn't an id."""
+    value = body.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _ID_MAX:
+        raise Refused(100, f"Invalid {key}")
+    return value or None
+
+
+def _needed(body: Body, key: str) -> int:
+    value = _identifier(body, key)
+    if value is None:
+        raise Refused(100, f"Invalid {key}")
+    return value
+
+
+def _looked_at(exchange: Exchange, caller: User, body: Body) -> int:
+    """The account of a call that lists it."""
+    account = _needed(body, "AccountId")
+    if not caller.may_look(account):
+        raise Refused(20)
+    if account not in exchange.accounts:
+        raise Refused(104)
+    return account
+
+
+def _cancel_all_orders(exchange: Exchange, caller: User, body: Body, now: float) -> str:
+    exchange.cancel_all(
+        caller,
+        now=now,
+        account=_identifier(body, "AccountId"),
+        user=_identifier(body, "UserId"),
+        instrument=_identifier(body, "InstrumentId"),
+    )
+    return RECEIVED
+
+
+def _cancel_order(exchange: Exchange, caller: User, body: Body, now: float) -> str:
+    exchange.cancel_order(
+        caller,
+        now=now,
+        order_id=_identifier(body, "OrderId"),
+        account=_identifier(body, "AccountId"),
+        client_order_id=_identifier(body, "ClientOrderId"),
+    )
+    return RECEIVED
+
+
+def _get_open_orders(exchange: Exchange, caller: User, body: Body, _: float) -> str:
+    orders = exchange.open_orders(account=_looked_at(exchange, caller, body))
+    rows = [o.short() for o in orders] if exchange.short_rows else [o.full() for o in orders]
+    return f"[{','.join(rows)}]"
+
+
+def _get_order_status(exchange: Exchange, caller: User, body: Body, _: float) -> str:
+    account = _looked_at(exchange, caller, body)
+    order = exchange.orders.get(_needed(body, "OrderId"))
+    if order is None or order.account != account:
+        raise Refused(104)
+    return order.short() if exchange.short_rows else order.full()
+
+
+def _get_user_accounts(exchange: Exchange, caller: User, body: Body, _: float) -> str:
+    wanted = _identifier(body, "UserId")
+    name = body.get("UserName")
+    if wanted is None and isinstance(name, str) and name:
+        wanted = next((u.user_id for u in exchange.users.values() if u.name == name), 0)
+    if wanted not in (None, caller.user_id) and not caller.operator:
+        raise Refused(20)
+    user = exchange.users.get(caller.user_id if wanted is None else wanted)
+    if user is None:
+        raise Refused(104)
+    return json.dumps(sorted(user.accounts))
+
+
+def _get_account_positions(exchange: Exchange, caller: User, body: Body, _: float) -> str:
+    return exchange.positions.rows(_looked_at(exchange, caller, body))
+
+
+def _send_order(exchange: Exchange, caller: User, body: Body, now: float) -> str:
+    account, instrument = _needed(body, "AccountId"), _needed(body, "InstrumentId")
+    if not caller.may_trade(account):
+        raise Refused(20)
+    if account not in exchange.accounts or instrument not in exchange.instruments:
+        raise Refused(104)
+    try:
+        side, kind = Side(_whole(body, "Side")), OrderType(_whole(body, "OrderType"))
+    except ValueError:
+        raise Refused(100) from None
+    quantity, price = _decimal(body, "Quantity"), _decimal(body, "LimitPrice")
+    if quantity <= 0 or (kind in (OrderType.Limit, OrderType.StopLimit) and price <= 0):
+        return _rejected("Invalid Quantity" if quantity <= 0 else "Invalid Price")
+    order = exchange.place(
+        account=account,
+        user=caller.user_id,
+        instrument=instrument,
+        now=now,
+        side=side,
+        quantity=quantity,
+        price=price,
+        stop_price=_decimal(body, "StopPrice"),
+        order_type=kind,
+        client_order_id=_identifier(body, "ClientOrderId") or 0,
+    )
+    assert order.state is not OrderState.Rejected
+    return json.dumps({"status": "Accepted", "errormsg": "", "OrderId": order.order_id})
+
+
+def _rejected(reason: str) -> str:
+    """A SendOrder that was refused for what it asks; orders have an answer of their own shape."""
+    return json.dumps({"status": "Rejected", "errormsg": reason, "errorcode": 101})
+
+
+def _whole(body: Body, key: str) -> int:
+    value = body.get(key)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Refused(100, f"Invalid {key}")
+    return value
+
+
+def _decimal(body: Body, key: str) -> Decimal:
+    value = body.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise Refused(100, f"Invalid {key}")
+    return Decimal(value)
+
+
+_HANDLERS: Final[Mapping[str, Handler]] = {
+    "CancelAllOrders": _cancel_all_orders,
+    "CancelOrder": _cancel_order,
+    "GetOpenOrders": _get_open_orders,
+    "GetOrderStatus": _get_order_status,
+    "GetUserAccounts": _get_user_accounts,
+    "GetAccountPositions": _get_account_positions,
+    "SendOrder": _send_order,
+}

@@ -1,0 +1,251 @@
+"""What can be made to go wrong, switched on and off while the simulator runs.
+
+A fault is a small value; `Faults` holds those that are on. As text (`--fault`) a fault is
+`NAME=VALUE[,KEY=VALUE...]`, such as `no_answer=2,executed=no`, `error=102,times=3`, `late_order=0.5`,
+`close_on=CancelAllOrders,times=1`, `keep_placing=5,account=14,lasting_s=10`. A count may be `always`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CANCEL_ALL: Final = "CancelAllOrders"
+
+
+class FaultError(ValueError):
+    """A fault that can't be: a sentence for the person who wrote it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAnswer:
+    """The call gets no answer; `executed` says whether it was carried out all the same."""
+
+    times: int | None = None
+    call: str = _CANCEL_ALL
+    executed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lie:
+    """The call is answered "received", and then nothing happens."""
+
+    times: int | None = None
+    call: str = _CANCEL_ALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """CancelAllOrders is answered "received", then comes a CancelAllOrdersRejectEvent and nothing else."""
+
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """The call is answered with an error code; `executed` as codes like 107 do it."""
+
+    code: int
+    times: int | None = None
+    call: str = _CANCEL_ALL
+    executed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseOn:
+    """The socket is cut when the call comes in: before it is carried out, or after and before the answer."""
+
+    call: str
+    times: int | None = None
+    executed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stragglers:
+    """So many orders (the youngest) of each CancelAllOrders stay."""
+
+    orders: int
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepPlacing:
+    """A trader who places `rate` orders a second for `lasting_s` seconds, cancels or not."""
+
+    rate: float
+    account: int | None = None
+    user: int | None = None
+    instrument: int | None = None
+    lasting_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateOrder:
+    """An order that enters `delay_s` after a CancelAllOrders has ended its last order.
+
+    Unless said otherwise it goes into the account, user and instrument that the cancel named.
+    """
+
+    delay_s: float
+    times: int | None = 1
+    account: int | None = None
+    user: int | None = None
+    instrument: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Every answer leaves so much later; what was asked is carried out at once."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowLists:
+    """Every list leaves so much later, showing the orders as they were when it was asked for."""
+
+    delay_s: float
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deaf:
+    """Half open: connections are taken, nothing is carried out or answered and no event leaves.
+
+    `times` counts requests.
+    """
+
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnNumbers:
+    """Events are numbered so that no number is ever a request's: the one way in which this is kinder."""
+
+    times: int | None = None
+
+
+Fault: TypeAlias = (
+    NoAnswer
+    | Lie
+    | Reject
+    | Error
+    | CloseOn
+    | Stragglers
+    | KeepPlacing
+    | LateOrder
+    | Latency
+    | SlowLists
+    | Deaf
+    | OwnNumbers
+)
+_F = TypeVar("_F", NoAnswer, Lie, Reject, Error, CloseOn, Stragglers, LateOrder, SlowLists, Deaf, OwnNumbers)
+
+# The name on the command line, the fault, and the field that stands right after the name.
+_BY_NAME: Final[dict[str, tuple[type[Fault], str]]] = {
+    "no_answer": (NoAnswer, "times"),
+    "lie": (Lie, "times"),
+    "reject": (Reject, "times"),
+    "error": (Error, "code"),
+    "close_on": (CloseOn, "call"),
+    "stragglers": (Stragglers, "orders"),
+    "keep_placing": (KeepPlacing, "rate"),
+    "late_order": (LateOrder, "delay_s"),
+    "latency": (Latency, "delay_s"),
+    "slow_lists": (SlowLists, "delay_s"),
+    "deaf": (Deaf, "times"),
+    "own_numbers": (OwnNumbers, "times"),
+}
+NAMES: Final = tuple(_BY_NAME)
+
+
+def parse_fault(text: str) -> Fault:
+    """One fault from `NAME=VALUE[,KEY=VALUE...]`. Raises FaultError."""
+    first, *rest = text.strip().split(",")
+    name, _, value = first.partition("=")
+    if name not in _BY_NAME:
+        raise FaultError(f"no fault is called {name!r}; there are {', '.join(NAMES)}")
+    kind, main = _BY_NAME[name]
+    given = {main: value}
+    for part in rest:
+        key, _, value = part.strip().partition("=")
+        given[key] = value
+    known = {f.name: f for f in fields(kind)}
+    for key in given:
+        if key not in known:
+            raise FaultError(f"{name} has no {key!r}; it has {', '.join(known)}")
+    values = {key: _value(name, key, str(known[key].type), raw.strip()) for key, raw in given.items()}
+    missing = [f.name for f in known.values() if f.default is MISSING and f.name not in values]
+    assert not missing, missing  # the only fields without a default are the main ones
+    return kind(**values)  # type: ignore[arg-type]
+
+
+def _value(name: str, key: str, kind: str, raw: str) -> object:
+    """`raw` as the field's type, which `from __future__ import annotations` keeps as text."""
+    wrong = FaultError(f"{name}: {key} can't be {raw!r}")
+    if not raw:
+        raise wrong
+    if kind == "str":
+        return raw
+    if kind == "bool":
+        if raw not in ("yes", "no"):
+            raise FaultError(f"{name}: {key} is yes or no")
+        return raw == "yes"
+    if "None" in kind and raw == "always":
+        return None
+    try:
+        number = float(raw) if kind == "float" else int(raw)
+    except ValueError:
+        raise wrong from None
+    if not math.isfinite(number) or number < 0 or (key == "rate" and number == 0):
+        raise wrong
+    return number
+
+
+class Faults:
+    """The faults that are on. `injected` counts how often each has struck, by class name."""
+
+    def __init__(self) -> None:
+        self._on: list[tuple[Fault, list[int | None]]] = []
+        self.injected: Counter[str] = Counter()
+        self.changed: Callable[[], None] = lambda: None
+        """Called after each change; the gateway wakes on it."""
+
+    def inject(self, fault: Fault | str) -> Fault:
+        """Switch a fault on, given as a value or as text; it joins those of its kind that are on."""
+        value = parse_fault(fault) if isinstance(fault, str) else fault
+        self._on.append((value, [getattr(value, "times", None)]))
+        self.changed()
+        return value
+
+    def clear(self, *kinds: type[Fault]) -> None:
+        """Switch off every fault of these kinds, or every fault."""
+        self._on = [entry for entry in self._on if kinds and not isinstance(entry[0], kinds)]
+        self.changed()
+
+    def take(self, kind: type[_F], call: str = "") -> _F | None:
+        """The first fault of this kind that hits the call, using up one of its times."""
+        for fault, left in self._on:
+            if not isinstance(fault, kind) or getattr(fault, "call", call) != call or left[0] == 0:
+                continue
+            if left[0] is not None:
+                left[0] -= 1
+            self.injected[kind.__name__] += 1
+            return fault
+        return None
+
+    def on(self, kind: type[Fault]) -> bool:
+        """Whether a fault of this kind would strike."""
+        return any(isinstance(fault, kind) and left[0] != 0 for fault, left in self._on)
+
+    def latency_s(self) -> float:
+        return sum(fault.delay_s for fault, _ in self._on if isinstance(fault, Latency))
+
+    def traders(self) -> list[KeepPlacing]:
+        """The traders who keep placing, whether they have started or not."""
+        return [fault for fault, _ in self._on if isinstance(fault, KeepPlacing)]
