@@ -1,0 +1,140 @@
+"""The configuration: a TOML file, the environment above it for single settings, and secrets from files.
+
+`load` says every mistake at once, each with its place, and repeats no input. What comes out is checked: the
+core's Settings, and typed tables for whoever builds the daemon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from killswitch import config_build as build
+from killswitch.config_files import Files, journal_path
+from killswitch.config_mistakes import ConfigError, in_words
+from killswitch.config_relations import relations
+from killswitch.config_sources import read_tables, unknown_variables, unreadable
+from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain.settings import Settings, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from killswitch.config_tables import Commands, Daemon, Feed, HeldFile, Http, Mqtt, Oms, Panic
+    from killswitch.domain.settings import ConfirmPolicy, LimitRule, RetryPolicy
+
+__all__ = ["Config", "ConfigError", "find_config", "load"]
+
+DEFAULT_PATH: Final = Path("/etc/killswitch/killswitch.toml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A checked configuration. `digest`: of everything in it but the secrets, in hex."""
+
+    path: Path
+    daemon: Daemon
+    http: Http
+    mqtt: Mqtt
+    confirm: ConfirmPolicy
+    retry: RetryPolicy
+    commands: Commands
+    oms: tuple[Oms, ...]
+    panics: tuple[Panic, ...]
+    feeds: tuple[Feed, ...]
+    rules: tuple[LimitRule, ...]
+    held_files: tuple[HeldFile, ...]
+    digest: str
+
+    def settings(self, boot: str) -> Settings:
+        """What the core is told. `boot`: unlike any earlier start's."""
+        return Settings(
+            daemon=self.daemon.name,
+            boot=boot,
+            sites=tuple(
+                Site(
+                    name=oms.name,
+                    accounts=oms.accounts,
+                    whole_oms=oms.whole_oms,
+                    calls_per_minute=oms.calls_per_minute,
+                    gateways=tuple(gateway.address for gateway in oms.gateways),
+                    contact=oms.contact,
+                )
+                for oms in self.oms
+            ),
+            feeds=tuple(feed.spec for feed in self.feeds),
+            rules=self.rules,
+            confirm=self.confirm,
+            retry=self.retry,
+            reset_max_age_s=self.commands.max_age_s,
+        )
+
+    def journal_path(self, env: Mapping[str, str]) -> Path:
+        """The journal's file: a relative one lies in $STATE_DIRECTORY, else beside the configuration."""
+        return journal_path(self.daemon.journal, self.path, env)
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change when any setting does; secrets are not in it."""
+        return self.digest[:12]
+
+    def every_scope(self) -> tuple[Scope, ...]:
+        """Every configured scope: per OMS the whole of it where that is allowed, else each of its accounts."""
+        return tuple(
+            Scope(oms=oms.name, account=account, user=EVERY, instrument=EVERY)
+            for oms in self.oms
+            for account in ((EVERY,) if oms.whole_oms else oms.accounts)
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person should hear at every start: what this daemon will not do."""
+        said = []
+        if not self.rules:
+            said.append("There are no rules: nothing trips by itself, the daemon works for commands alone.")
+        elif not self.feeds:
+            said.append("There are no feeds: no rule will ever see a reading.")
+        if not self.mqtt.brokers:
+            said.append("There is no broker: commands come over HTTP and by signal only, and no panic topic is heard.")
+        return tuple(said)
+
+
+def find_config(option: str | None, env: Mapping[str, str]) -> Path:
+    """The option, else KILLSWITCH_CONFIG, else /etc/killswitch/killswitch.toml. Whether it's there, load says."""
+    named = option or env.get("KILLSWITCH_CONFIG")
+    return Path(named) if named else DEFAULT_PATH
+
+
+def load(path: Path, env: Mapping[str, str]) -> Config:
+    """Read, check, and look the secrets up. Raises ConfigError with every mistake, and nothing else."""
+    variables = unknown_variables(env)
+    try:
+        path = path.absolute()
+        tables, raw, mistakes = read_tables(path, env)
+    except ConfigError as error:
+        raise ConfigError((*error.mistakes, *variables)) from None
+    except OSError as error:  # the working directory is gone
+        raise ConfigError((f"{path}: {unreadable(error)}", *variables)) from None
+    files = Files(path, env, raw)
+    files.look_up_all()
+    mistakes += [*relations(raw), *files.mistakes]
+    feeds: tuple[Feed, ...] = ()
+    if tables is not None:
+        feeds, unshaped = build.feeds(tables.feed)
+        mistakes += unshaped
+    if tables is None or mistakes or variables:
+        raise ConfigError((*in_words(mistakes, raw), *variables))
+    return Config(
+        path=path,
+        daemon=build.daemon(tables.daemon),
+        http=build.http(tables.http),
+        mqtt=build.mqtt(tables.mqtt, files),
+        confirm=build.confirm(tables.confirm),
+        retry=build.retry(tables.retry),
+        commands=build.commands(tables.commands),
+        oms=tuple(build.oms(row, index, files) for index, row in enumerate(tables.oms)),
+        panics=tuple(build.panic(row) for row in tables.panic),
+        feeds=feeds,
+        rules=tuple(build.rule(row) for row in tables.rule),
+        held_files=tuple(files.held),
+        digest=build.digest(tables),
+    )

@@ -1,0 +1,245 @@
+"""From checked tables to the values that the rest of the house uses. Nothing is checked here any more."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from killswitch.config_mistakes import Mistake
+from killswitch.config_models import MqttFeedTable, OmsFeedTable
+from killswitch.config_tables import (
+    Broker,
+    Commands,
+    Daemon,
+    Feed,
+    Gateway,
+    Http,
+    KeySignIn,
+    Mqtt,
+    Oms,
+    Panic,
+    PasswordSignIn,
+    SignIn,
+)
+from killswitch.domain.scope import EVERY, Every, Scope
+from killswitch.domain.settings import (
+    ConfirmPolicy,
+    FeedSpec,
+    Label,
+    LimitRule,
+    OnUnknown,
+    RetryPolicy,
+    ScopeTemplate,
+)
+from killswitch.wire.feed import FeedShape, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from killswitch.config_files import Files
+    from killswitch.config_models import (
+        CommandsTable,
+        ConfirmTable,
+        DaemonTable,
+        HttpTable,
+        MqttTable,
+        OmsTable,
+        PanicTable,
+        RetryTable,
+        RuleTable,
+        ScopeTable,
+        Tables,
+        TemplateTable,
+    )
+
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+
+def daemon(table: DaemonTable) -> Daemon:
+    return Daemon(
+        name=table.name,
+        journal=table.journal,
+        unreadable_journal=table.unreadable_journal,
+        sweep_on_stop=table.sweep_on_stop,
+    )
+
+
+def http(table: HttpTable) -> Http:
+    host, _, port = table.listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host.lower() == "localhost"
+    return Http(host=host, port=int(port), loopback=loopback)
+
+
+def mqtt(table: MqttTable, files: Files) -> Mqtt:
+    brokers = []
+    for url in table.urls:
+        parts = urlsplit(url)
+        brokers.append(
+            Broker(
+                url=url,
+                host=parts.hostname or "",
+                port=parts.port or _PORTS[parts.scheme],
+                tls=parts.scheme == "mqtts",
+            )
+        )
+    return Mqtt(
+        brokers=tuple(brokers),
+        prefix=table.prefix,
+        username=table.username,
+        password=files.secrets.get(("mqtt", "password_file")),
+        ca_file=files.paths.get(("mqtt", "ca_file")),
+        cert_file=files.paths.get(("mqtt", "cert_file")),
+        key_file=files.paths.get(("mqtt", "key_file")),
+    )
+
+
+def confirm(table: ConfirmTable) -> ConfirmPolicy:
+    return ConfirmPolicy(
+        empties=table.empties,
+        settle_s=table.settle_ms / 1000,
+        deadline_s=table.deadline_s,
+        guard_every_s=table.guard_every_s,
+    )
+
+
+def retry(table: RetryTable) -> RetryPolicy:
+    return RetryPolicy(
+        timeout_s=table.timeout_s,
+        list_timeout_s=table.list_timeout_s,
+        first_s=table.first_s,
+        max_s=table.max_s,
+    )
+
+
+def commands(table: CommandsTable) -> Commands:
+    return Commands(
+        unsigned_trip=table.unsigned_trip,
+        reset_signatures=table.reset_signatures,
+        max_age_s=table.max_age_s,
+    )
+
+
+def oms(table: OmsTable, index: int, files: Files) -> Oms:
+    sign_in: SignIn
+    key = "secret_file" if table.secret_file is not None else "password_file"
+    secret = files.secrets["oms", index, key]
+    if table.user_id is not None and table.api_key is not None:
+        sign_in = KeySignIn(user_id=table.user_id, api_key=table.api_key, secret=secret)
+    else:
+        assert table.username is not None, "one way to sign in is whole: config_relations.py saw to it"
+        sign_in = PasswordSignIn(username=table.username, password=secret)
+    return Oms(
+        name=table.name,
+        oms_id=table.oms_id,
+        gateways=tuple(Gateway(url=url, address=_address(url)) for url in table.gateways),
+        dialect=table.dialect,
+        sign_in=sign_in,
+        accounts=table.accounts,
+        whole_oms=table.whole_oms,
+        calls_per_minute=table.calls_per_minute,
+        contact=table.contact,
+    )
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS[parts.scheme]}"
+
+
+def panic(table: PanicTable) -> Panic:
+    return Panic(name=table.name, topic=table.topic, match=table.match, scope=scope(table.scope))
+
+
+def feeds(tables: Iterable[OmsFeedTable | MqttFeedTable]) -> tuple[tuple[Feed, ...], list[Mistake]]:
+    """The feeds, and what the reader of payloads says about a shape: it has the last word on it."""
+    built, wrong = [], []
+    for index, table in enumerate(tables):
+        if isinstance(table, OmsFeedTable):
+            spec = FeedSpec(
+                name=table.name,
+                kind="oms",
+                stale_after_s=table.stale_after_s,
+                oms=table.oms,
+                snapshot_every_s=table.snapshot_every_s,
+            )
+            built.append(Feed(spec=spec))
+            continue
+        try:
+            shape = FeedShape(
+                name=table.name,
+                topic=table.topic,
+                reading=table.reading,
+                value=table.value,
+                labels=dict(table.labels),
+                time=table.time,
+            )
+        except ShapeError as error:
+            wrong.append(Mistake(("feed", index), str(error)))
+            continue
+        spec = FeedSpec(name=table.name, kind="mqtt", stale_after_s=table.stale_after_s, reading=table.reading)
+        built.append(Feed(spec=spec, shape=shape))
+    return tuple(built), wrong
+
+
+def rule(table: RuleTable) -> LimitRule:
+    return LimitRule(
+        name=table.name,
+        owner=table.owner,
+        reading=table.reading,
+        where=table.where,
+        above=table.above,
+        below=table.below,
+        absolute=table.absolute,
+        for_s=table.for_s,
+        on_stale=OnUnknown(table.on_stale),
+        on_bad=OnUnknown(table.on_bad),
+        fallback=None if table.fallback is None else scope(table.fallback),
+        scope=_template(table.scope),
+    )
+
+
+def scope(table: ScopeTable) -> Scope:
+    """A part that isn't named is EVERY; that neither account nor user being named was said was checked."""
+    return Scope(
+        oms=table.oms,
+        account=EVERY if table.account is None else table.account,
+        user=EVERY if table.user is None else table.user,
+        instrument=EVERY if table.instrument is None else table.instrument,
+    )
+
+
+def _template(table: TemplateTable) -> ScopeTemplate:
+    return ScopeTemplate(
+        oms=table.oms,
+        account=EVERY if table.account is None else table.account,
+        user=EVERY if table.user is None else table.user,
+        instrument=EVERY if table.instrument is None else table.instrument,
+    )
+
+
+def digest(tables: Tables) -> str:
+    """SHA-256 of the configuration, defaults filled in, in one canonical form; API keys are left out."""
+    content = tables.model_dump(exclude={"oms": {"__all__": {"api_key"}}}, warnings=False)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=_canonical)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: object) -> str | dict[str, str]:
+    match value:
+        case Decimal():
+            return format(value.normalize(), "f") if value else "0"  # 50, 50.0 and 5e1 are one limit
+        case Every():
+            return value.value
+        case Label():
+            return {"label": value.name}
+        case _:
+            raise TypeError(f"no canonical form for a {type(value).__name__}")

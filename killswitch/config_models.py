@@ -1,0 +1,186 @@
+"""The configuration's tables as pydantic reads them: which keys there are, their defaults, and what each may hold.
+
+What two keys say together, or two tables, is in config_relations.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from killswitch import config_addresses as a
+from killswitch import config_values as v
+
+ENV_PREFIX: Final = "KILLSWITCH_"
+_BUILT_LATER: Final = ": signed commands are not built yet"
+
+
+class Table(BaseModel):
+    """A table: no key but the known ones, and no input in any message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class DaemonTable(Table):
+    name: v.Name
+    journal: a.Journal = "sqlite:///killswitch.db"
+    unreadable_journal: Annotated[Literal["refuse", "sweep"], v.one_of("refuse", "sweep")] = "refuse"
+    sweep_on_stop: v.Flag = False
+
+
+class HttpTable(Table):
+    listen: a.Listen = "127.0.0.1:9464"
+
+
+class MqttTable(Table):
+    urls: a.Brokers = ("mqtt://127.0.0.1:1883",)
+    prefix: a.Prefix = "killswitch"
+    username: v.Text = ""
+    password_file: v.Text = ""
+    ca_file: v.Text = ""
+    cert_file: v.Text = ""
+    key_file: v.Text = ""
+
+
+class ConfirmTable(Table):
+    empties: v.Count = 2
+    settle_ms: v.Milliseconds = 50.0
+    deadline_s: v.Seconds = 5.0
+    guard_every_s: v.Seconds = 1.0
+
+
+class RetryTable(Table):
+    timeout_s: v.Seconds = 0.5
+    list_timeout_s: v.Seconds = 30.0
+    first_s: v.Seconds = 0.05
+    max_s: v.Seconds = 2.0
+
+
+class CommandsTable(Table):
+    unsigned_trip: Annotated[Literal[True], v.one_of(True, why=_BUILT_LATER)] = True
+    reset_signatures: Annotated[Literal[0], v.one_of(0, why=_BUILT_LATER)] = 0
+    max_age_s: v.Seconds = 30.0
+
+
+class OmsTable(Table):
+    name: v.Name
+    oms_id: v.Id
+    gateways: a.Gateways
+    dialect: Annotated[Literal["v2"], v.one_of("v2", why=" for now: other dialects are not built yet")]
+    user_id: v.Id | None = None
+    api_key: v.Said | None = Field(default=None, repr=False)
+    secret_file: v.Said | None = None
+    username: v.Said | None = None
+    password_file: v.Said | None = None
+    accounts: v.Accounts
+    whole_oms: v.Flag = False
+    calls_per_minute: v.Count = 400
+    contact: v.Text = ""
+
+
+class ScopeTable(Table):
+    oms: v.Name
+    account: v.Part | None = None
+    user: v.Part | None = None
+    instrument: v.Part | None = None
+
+
+class TemplateTable(Table):
+    oms: v.Name
+    account: v.TemplatePart | None = None
+    user: v.TemplatePart | None = None
+    instrument: v.TemplatePart | None = None
+
+
+class PanicTable(Table):
+    name: v.Name
+    topic: a.ButtonTopic
+    match: v.Matching = None
+    scope: ScopeTable
+
+
+class OmsFeedTable(Table):
+    name: v.Name
+    kind: Literal["oms"]
+    oms: v.Name
+    stale_after_s: v.Seconds
+    snapshot_every_s: v.Seconds = 60.0
+
+
+class MqttFeedTable(Table):
+    name: v.Name
+    kind: Literal["mqtt"]
+    topic: a.FeedTopic
+    reading: v.Name
+    value: v.PathInJson | None = None
+    labels: v.LabelPaths = ()
+    time: v.PathInJson | None = None
+    stale_after_s: v.Seconds
+
+
+class RuleTable(Table):
+    name: v.Name
+    owner: v.Text = ""
+    reading: v.Name
+    where: v.Where = ()
+    kind: Annotated[Literal["limit"], v.one_of("limit", why=" for now: other kinds are not built yet")]
+    above: v.Limit | None = None
+    below: v.Limit | None = None
+    absolute: v.Flag = False
+    for_s: v.SecondsOrNone = 0.0
+    on_stale: Annotated[Literal["warn", "trip", "ignore"], v.one_of("warn", "trip", "ignore")] = "warn"
+    on_bad: Annotated[Literal["warn", "trip"], v.one_of("warn", "trip")] = "warn"
+    fallback: ScopeTable | None = None
+    scope: TemplateTable
+
+
+class Tables(BaseSettings):
+    """The whole configuration. The sources are given where it is read (config.py)."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__"
+    )
+
+    daemon: DaemonTable
+    http: HttpTable = HttpTable()
+    mqtt: MqttTable = MqttTable()
+    confirm: ConfirmTable = ConfirmTable()
+    retry: RetryTable = RetryTable()
+    commands: CommandsTable = CommandsTable()
+    oms: tuple[OmsTable, ...]
+    panic: tuple[PanicTable, ...] = ()
+    feed: tuple[Annotated[OmsFeedTable | MqttFeedTable, Field(discriminator="kind")], ...] = ()
+    rule: tuple[RuleTable, ...] = ()
+
+
+SINGLE: Final[dict[str, type[Table]]] = {
+    "daemon": DaemonTable,
+    "http": HttpTable,
+    "mqtt": MqttTable,
+    "confirm": ConfirmTable,
+    "retry": RetryTable,
+    "commands": CommandsTable,
+}
+"""Tables that are there once; only these can be set from the environment."""
+
+ARRAYS: Final = ("oms", "panic", "feed", "rule")
+
+MODELS: Final[dict[tuple[str, ...], type[BaseModel]]] = {
+    (): Tables,
+    **{(name,): model for name, model in SINGLE.items()},
+    ("oms",): OmsTable,
+    ("panic",): PanicTable,
+    ("panic", "scope"): ScopeTable,
+    ("feed", "oms"): OmsFeedTable,
+    ("feed", "mqtt"): MqttFeedTable,
+    ("rule",): RuleTable,
+    ("rule", "scope"): TemplateTable,
+    ("rule", "fallback"): ScopeTable,
+}
+"""Which table stands where, by the words of a place: for naming the key that was probably meant."""
+
+
+def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(model.model_fields)

@@ -1,0 +1,351 @@
+"""What `check` says of a sound configuration: what each rule watches and would cancel, what is covered at each
+OMS and what isn't, and findings: things that are no mistake and that somebody should know before a bad day.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.scope import EVERY, Every, Scope
+from killswitch.domain.settings import Label, LimitRule, OnUnknown, ScopeTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from killswitch.config import Config
+    from killswitch.config_tables import Oms, Panic
+
+WIDTH: Final = 80
+OMS_READINGS: Final = ("position", "hold", "open_orders")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleLines:
+    """One rule in words."""
+
+    rule: str
+    owner: str
+    watches: str
+    trips: str
+    cancels: str
+    when_stale: str
+    when_bad: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanicLines:
+    """One button in words."""
+
+    panic: str
+    topic: str
+    presses: str
+    cancels: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountLines:
+    """What reaches one account: rules and panics by name, and whether all of its orders or only some."""
+
+    account: int
+    whole: tuple[str, ...]
+    partly: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OmsLines:
+    """One OMS and its accounts. `uncovered`: accounts that no rule and no panic reaches."""
+
+    oms: str
+    gateways: tuple[str, ...]
+    whole_oms: bool
+    accounts: tuple[AccountLines, ...]
+    uncovered: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """All that `check` knows without signing in anywhere; plain values, so that it can be JSON as it is."""
+
+    config: str
+    fingerprint: str
+    daemon: str
+    rules: tuple[RuleLines, ...]
+    panics: tuple[PanicLines, ...]
+    oms: tuple[OmsLines, ...]
+    findings: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where there are findings, else 0. Mistakes (2) never come this far."""
+        return 1 if self.findings else 0
+
+
+def describe(config: Config) -> Inventory:
+    """The inventory of a loaded configuration. Touches nothing."""
+    sites = tuple(_oms(config, oms) for oms in config.oms)
+    return Inventory(
+        config=str(config.path),
+        fingerprint=config.fingerprint(),
+        daemon=config.daemon.name,
+        rules=tuple(_rule(config, rule) for rule in config.rules),
+        panics=tuple(_panic(panic) for panic in config.panics),
+        oms=sites,
+        findings=tuple(_findings(config, sites)),
+    )
+
+
+# --- rules and buttons in words -----------------------------------------------------------------------------
+
+
+def _rule(config: Config, rule: LimitRule) -> RuleLines:
+    where = " and ".join(f"{label} {text}" for label, text in rule.where)
+    sources = _sources(config, rule)
+    value = f"the size of {rule.reading}" if rule.absolute else rule.reading
+    side, limit = ("above", rule.above) if rule.above is not None else ("below", rule.below)
+    lasting = f" for {rule.for_s:g} s" if rule.for_s else ""
+    return RuleLines(
+        rule=rule.name,
+        owner=rule.owner,
+        watches=f"{rule.reading}{f' with {where}' if where else ''}, from {_listed(sources, 'feed')}",
+        trips=f"when {value} is {side} {limit}{lasting}",
+        cancels=_template(rule.scope),
+        when_stale=_unknown(rule, rule.on_stale),
+        when_bad=_unknown(rule, rule.on_bad),
+    )
+
+
+def _sources(config: Config, rule: LimitRule) -> tuple[str, ...]:
+    """The feeds that give the rule's reading."""
+    return tuple(
+        feed.spec.name
+        for feed in config.feeds
+        if feed.spec.reading == rule.reading or (feed.spec.kind == "oms" and rule.reading in OMS_READINGS)
+    )
+
+
+def _unknown(rule: LimitRule, policy: OnUnknown) -> str:
+    match policy:
+        case OnUnknown.WARN:
+            return "warns"
+        case OnUnknown.IGNORE:
+            return "nothing happens"
+        case OnUnknown.TRIP:
+            assert rule.fallback is not None, "the configuration demands it"
+            return f"trips; where no series is known, cancels {rule.fallback.in_words()}"
+
+
+def _template(scope: ScopeTemplate) -> str:
+    parts = (("account", scope.account), ("user", scope.user), ("instrument", scope.instrument))
+    named = [
+        f"the {part} in the reading's label {value.name}" if isinstance(value, Label) else f"{part} {value}"
+        for part, value in parts
+        if value is not EVERY
+    ]
+    every = [f"all {part}s" for part, value in parts if value is EVERY]
+    return f"{scope.oms}: {', '.join(named + every)}"
+
+
+def _panic(panic: Panic) -> PanicLines:
+    match panic.match:
+        case None:
+            presses = "any payload that isn't empty"
+        case str():
+            presses = f"the payload {json.dumps(panic.match)}"
+        case fields:
+            presses = "a payload with " + " and ".join(
+                f"{json.dumps(name)} = {_shown(value)}" for name, value in fields
+            )
+    return PanicLines(panic=panic.name, topic=panic.topic, presses=presses, cancels=panic.scope.in_words())
+
+
+def _shown(value: object) -> str:
+    # As JSON, so that no control character of a payload reaches a terminal.
+    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+
+
+def _listed(names: Iterable[str], what: str) -> str:
+    listed = list(names)
+    return f"{what}{'s' if len(listed) > 1 else ''} {' and '.join(listed)}"
+
+
+# --- what is covered ----------------------------------------------------------------------------------------
+
+
+def _oms(config: Config, oms: Oms) -> OmsLines:
+    accounts = tuple(_account(config, oms.name, account) for account in oms.accounts)
+    return OmsLines(
+        oms=oms.name,
+        gateways=tuple(gateway.address for gateway in oms.gateways),
+        whole_oms=oms.whole_oms,
+        accounts=accounts,
+        uncovered=tuple(lines.account for lines in accounts if not lines.whole and not lines.partly),
+    )
+
+
+def _account(config: Config, oms: str, account: int) -> AccountLines:
+    whole: list[str] = []
+    partly: list[str] = []
+    reaching = [(f"rule {rule.name}", rule.scope, rule.where) for rule in config.rules]
+    reaching += [(f"panic {panic.name}", _as_template(panic.scope), ()) for panic in config.panics]
+    for name, scope, where in reaching:
+        if scope.oms != oms or not _reaches(scope, where, account):
+            continue
+        (whole if scope.user is EVERY and scope.instrument is EVERY else partly).append(name)
+    return AccountLines(account=account, whole=tuple(whole), partly=tuple(partly))
+
+
+def _as_template(scope: Scope) -> ScopeTemplate:
+    return ScopeTemplate(oms=scope.oms, account=scope.account, user=scope.user, instrument=scope.instrument)
+
+
+def _reaches(scope: ScopeTemplate, where: tuple[tuple[str, str], ...], account: int) -> bool:
+    """Whether a scope can be this account's. A label's id is any, unless `where` holds the label fast."""
+    match scope.account:
+        case Every():
+            return True
+        case Label(name=name):
+            return dict(where).get(name, str(account)) == str(account)
+        case named:
+            return named == account
+
+
+# --- findings -----------------------------------------------------------------------------------------------
+
+
+def _findings(config: Config, sites: tuple[OmsLines, ...]) -> Iterator[str]:
+    yield from config.notes()
+    for site in sites:
+        if site.uncovered:
+            yield (
+                f"OMS {site.oms}: no rule and no panic covers {_numbers(site.uncovered)}; only a command or "
+                "a signal cancels there."
+            )
+        for lines in site.accounts:
+            if lines.partly and not lines.whole:
+                yield (
+                    f"OMS {site.oms}: account {lines.account} is covered for some users or instruments only, by "
+                    f"{' and '.join(lines.partly)}."
+                )
+    yield from _strangers(config)
+    for rule in config.rules:
+        yield from _about_rule(config, rule)
+    if config.mqtt.brokers:
+        for panic in config.panics:
+            yield (
+                f"Panic {panic.name}: a press with QoS 0 is lost while the daemon is away; set the device to "
+                "QoS 1, which a broker keeps for it."
+            )
+    yield from _links(config)
+    for held in config.held_files:
+        if held.open_to_all:
+            yield f"{held.key}: everyone on this host can read the file {held.path}; chmod 600 closes it."
+
+
+def _numbers(accounts: tuple[int, ...]) -> str:
+    shown = ", ".join(str(account) for account in accounts[:10])
+    more = f" and {len(accounts) - 10} more" if len(accounts) > 10 else ""
+    return f"account{'s' if len(accounts) > 1 else ''} {shown}{more}"
+
+
+def _strangers(config: Config) -> Iterator[str]:
+    """Scopes with an account that the OMS's list doesn't have: a slip of the keyboard, as a rule."""
+    accounts = {oms.name: oms.accounts for oms in config.oms}
+    scopes = [(f"Rule {rule.name}", rule.scope) for rule in config.rules]
+    scopes += [(f"Rule {rule.name}, fallback", _as_template(rule.fallback)) for rule in config.rules if rule.fallback]
+    scopes += [(f"Panic {panic.name}", _as_template(panic.scope)) for panic in config.panics]
+    for who, scope in scopes:
+        if isinstance(scope.account, int) and scope.account not in accounts[scope.oms]:
+            yield (
+                f"{who}: account {scope.account} isn't in the list of accounts of OMS {scope.oms}; one of the "
+                "two is wrong."
+            )
+
+
+def _about_rule(config: Config, rule: LimitRule) -> Iterator[str]:
+    if rule.on_stale is OnUnknown.IGNORE:
+        yield f"Rule {rule.name}: when its feed falls silent nothing happens (on_stale)."
+    parts = (rule.scope.account, rule.scope.user, rule.scope.instrument)
+    others = [
+        feed.spec.oms
+        for feed in config.feeds
+        if feed.spec.kind == "oms" and feed.spec.oms != rule.scope.oms and rule.reading in OMS_READINGS
+    ]
+    if others and any(isinstance(part, Label) for part in parts):
+        yield (
+            f"Rule {rule.name}: {rule.reading} comes from {_listed(map(str, others), 'OMS')} as well, whose ids "
+            f"mean other accounts than at OMS {rule.scope.oms}; give the rule a where that tells them apart."
+        )
+
+
+def _links(config: Config) -> Iterator[str]:
+    """What crosses a network in the open, and what answers to one."""
+    if not config.http.loopback:
+        yield (
+            "HTTP listens on an address that isn't loopback: commands are answered with 403 there, since they "
+            "can't be signed yet; metrics and state are open to whoever reaches it."
+        )
+    for broker in config.mqtt.brokers:
+        if not broker.tls and not _is_local(broker.host):
+            yield f"Broker {broker.address}: commands and passwords cross the network unencrypted (mqtt://)."
+    for oms in config.oms:
+        for gateway in oms.gateways:
+            if gateway.url.startswith("ws://") and not _is_local(gateway.address.rpartition(":")[0]):
+                yield f"OMS {oms.name}: the sign-in to {gateway.address} crosses the network unencrypted (ws://)."
+
+
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
+
+
+# --- for a terminal -----------------------------------------------------------------------------------------
+
+
+def render(inventory: Inventory) -> str:
+    """The inventory as text for a terminal of 80 columns."""
+    out = [
+        f"Configuration {inventory.config}",
+        f"Daemon {inventory.daemon}, fingerprint {inventory.fingerprint}",
+    ]
+    for rule in inventory.rules:
+        out += ["", f"Rule {rule.rule}" + (f" (owner: {rule.owner})" if rule.owner else "")]
+        out += _fields(
+            ("watches", rule.watches),
+            ("trips", rule.trips),
+            ("cancels", rule.cancels),
+            ("stale", rule.when_stale),
+            ("bad value", rule.when_bad),
+        )
+    for panic in inventory.panics:
+        out += ["", f"Panic {panic.panic}"]
+        out += _fields(("topic", panic.topic), ("pressed by", panic.presses), ("cancels", panic.cancels))
+    for oms in inventory.oms:
+        out += ["", f"OMS {oms.oms} at {', '.join(oms.gateways)}"]
+        for account in oms.accounts:
+            reaching = [*account.whole, *(f"{name} (in part)" for name in account.partly)]
+            out += _fields((f"account {account.account}", ", ".join(reaching) or "not covered"))
+        allowed = "allowed" if oms.whole_oms else "not allowed (whole_oms)"
+        out += _fields(("whole OMS", f"a scope without account and user is {allowed}"))
+    out += ["", f"Findings: {len(inventory.findings)}" if inventory.findings else "No findings."]
+    for finding in inventory.findings:
+        out += textwrap.wrap(finding, WIDTH, initial_indent="- ", subsequent_indent="  ")
+    return "\n".join(out) + "\n"
+
+
+def _fields(*fields: tuple[str, str]) -> list[str]:
+    lines = []
+    for name, text in fields:
+        lead = f"  {name:<11} " if len(name) <= 11 else f"  {name} "
+        lines += textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=" " * 14)
+    return lines
+
+
+def render_mistakes(mistakes: tuple[str, ...]) -> str:
+    """Mistakes as text for a terminal: one after the other, each with its place."""
+    out = [f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the configuration:"]
+    for mistake in mistakes:
+        out += textwrap.wrap(mistake, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(out) + "\n"
