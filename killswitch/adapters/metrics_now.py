@@ -1,0 +1,151 @@
+"""The metrics that are a state rather than a count: read from one View at each scrape."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from killswitch.domain.settings import Settings
+    from killswitch.domain.view import View
+
+    Series: TypeAlias = tuple[str, ...]
+
+_log = logging.getLogger(__name__)
+
+STATES: Final = ("armed", "sweeping", "confirmed", "escalated")
+
+
+class Now(Collector):
+    """Each series that the settings name is there; one that the view lacks, or doesn't know, is NaN.
+
+    A view that can't be had makes every value NaN and calls `on_error`: a scrape doesn't fail, and nothing
+    keeps yesterday's value.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        brokers: tuple[str, ...],
+        view: Callable[[], View],
+        *,
+        on_error: Callable[[], None],
+    ) -> None:
+        self._view = view
+        self._on_error = on_error
+        self._omses = [(site.name,) for site in settings.sites]
+        self._sessions = [(site.name, gateway) for site in settings.sites for gateway in site.gateways]
+        self._feeds = [(feed.name,) for feed in settings.feeds]
+        self._rules = [(rule.name,) for rule in settings.rules]
+        self._brokers = [(broker,) for broker in brokers]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        try:
+            found = list(self._families(self._view()))
+        except Exception:  # noqa: BLE001 whatever it is, the counters are still worth showing
+            self._on_error()
+            _log.warning("the metrics have no view", exc_info=True)
+            found = list(self._families(None))
+        yield from found
+
+    def _families(self, view: View | None) -> Iterator[GaugeMetricFamily]:
+        yield _family(
+            "state",
+            "1 for the worst of the trips' states, or for armed",
+            ("state",),
+            [(state,) for state in STATES],
+            {(state,): view.state == state for state in STATES} if view else {},
+        )
+        yield _whole("latched_trips", "Trips that are latched", len(view.trips) if view else None)
+        yield _whole("ready", "1 if a trip could be carried out now", view.ready if view else None)
+        yield _whole(
+            "commands_waiting",
+            "Commands whose receipt waits for the journal",
+            view.commands_waiting if view else None,
+        )
+        yield from self._of_omses(view)
+        yield from self._of_links(view)
+        yield _family(
+            "feed_age_seconds",
+            "Since a feed's last look, or since the start until the first",
+            ("feed",),
+            self._feeds,
+            {(f.feed,): f.age_s for f in view.feeds} if view else {},
+        )
+        yield _family(
+            "rule_headroom_ratio",
+            "Of the worst series: 1 at rest, 0 at the limit, below 0 in breach",
+            ("rule",),
+            self._rules,
+            {(r.rule,): r.headroom for r in view.rules} if view else {},
+        )
+
+    def _of_omses(self, view: View | None) -> Iterator[GaugeMetricFamily]:
+        omses = view.omses if view else ()
+        yield _family(
+            "orders_left",
+            "Orders in the latched scopes by the latest lists",
+            ("oms",),
+            self._omses,
+            {(o.oms,): o.orders_left for o in omses},
+        )
+        yield _family(
+            "proof_age_seconds",
+            "Age of the oldest proof that a latched scope is empty",
+            ("oms",),
+            self._omses,
+            {(o.oms,): o.proof_age_s for o in omses},
+        )
+        yield _family(
+            "uncovered_accounts",
+            "Accounts that no rule covers",
+            ("oms",),
+            self._omses,
+            {(o.oms,): len(o.uncovered_accounts) for o in omses},
+        )
+
+    def _of_links(self, view: View | None) -> Iterator[GaugeMetricFamily]:
+        sessions = [s for oms in view.omses for s in oms.sessions] if view else []
+        yield _family(
+            "session_up",
+            "1 while signed in at a gateway",
+            ("oms", "gateway"),
+            self._sessions,
+            {(s.oms, s.gateway): s.up for s in sessions},
+        )
+        yield _family(
+            "mqtt_up",
+            "1 while the command topics are subscribed",
+            ("broker",),
+            self._brokers,
+            {(b.broker,): b.up for b in view.brokers} if view else {},
+        )
+
+
+def _family(
+    name: str,
+    text: str,
+    labels: Iterable[str],
+    series: Iterable[Series],
+    values: Mapping[Series, float | None],
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"killswitch_{name}", text, labels=list(labels))
+    for one in series:
+        family.add_metric(one, _value(values.get(one)))
+    return family
+
+
+def _whole(name: str, text: str, value: float | None) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"killswitch_{name}", text)
+    family.add_metric((), _value(value))
+    return family
+
+
+def _value(value: float | None) -> float:
+    return math.nan if value is None else float(value)
