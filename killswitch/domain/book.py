@@ -1,0 +1,222 @@
+"""Book: sessions, calls under way, known accounts, and the latest list per OMS and account.
+
+It keeps facts and judges nothing. One list serves every trip that covers its account.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain.undo import Table
+
+if TYPE_CHECKING:
+    from killswitch.domain.messages import Order
+    from killswitch.domain.settings import Site
+    from killswitch.domain.undo import Undo
+
+BURST_SHARE: Final = 0.3
+STEADY_SHARE: Final = 0.6
+"""Of calls_per_minute: at once, and refilled per minute. Together 0.9, so that a tenth is always the cancels'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One live connection. `answered`: the highest call that was answered on it."""
+
+    number: int
+    oms: str
+    gateway: str
+    up_at: float
+    answered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that is unanswered. Exactly what it was for; `overdue`: its time is up, it still may be answered."""
+
+    number: int
+    name: str
+    oms: str
+    session: int
+    asked_at: float
+    scope: Scope  # what a cancel can touch, or what is looked at
+    order_id: int | None = None
+    cancels: bool = False
+    sent_at: float | None = None
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One answered list of open orders. `asked_at`, `ended_at`: monotonic seconds."""
+
+    call: int
+    session: int
+    asked_at: float
+    ended_at: float
+    orders: tuple[Order, ...]
+    ids: frozenset[int]
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Tokens of the budget of calls. Cancels take theirs even when there are none: it may be negative."""
+
+    tokens: float
+    at: float
+
+
+class Book:
+    """Facts about every OMS. All of it in undoable tables."""
+
+    def __init__(self, sites: tuple[Site, ...], undo: Undo) -> None:
+        self.sites = {site.name: site for site in sites}
+        self.sessions: Table[int, Session] = Table(undo)
+        self.calls: Table[int, Call] = Table(undo)
+        self.listed: Table[tuple[str, int], Listed] = Table(undo)
+        self.working: Table[tuple[str, int, int], int] = Table(undo)
+        """Orders seen by event in latched accounts: (oms, account, order) -> the next call's number then."""
+        self.users: Table[tuple[str, int], tuple[int, frozenset[int]]] = Table(undo)
+        """(oms, user) -> the call that listed the user's accounts, and the accounts."""
+        self._extra: Table[str, frozenset[int]] = Table(undo)
+        self._buckets: Table[str, Bucket] = Table(undo)
+        self._numbers: Table[str, int] = Table(undo)
+        self._numbers["call"] = 1
+
+    # --- sessions and calls
+
+    def session_for(self, oms: str) -> Session | None:
+        """The oldest live session of an OMS."""
+        live = [s for s in self.sessions.values() if s.oms == oms]
+        return min(live, key=lambda s: s.number, default=None)
+
+    @property
+    def next_call(self) -> int:
+        return self._numbers["call"]
+
+    def new_call(self, session: Session, name: str, scope: Scope, now: float, **more: int | bool | None) -> Call:
+        """Number and keep a call that is about to leave."""
+        number = self._numbers["call"]
+        self._numbers["call"] = number + 1
+        call = Call(number, name, session.oms, session.number, now, scope)
+        call = replace(call, **more)  # type: ignore[arg-type]  # order_id and cancels, checked where they are made
+        self.calls[number] = call
+        self._take(session.oms, now)
+        return call
+
+    def answered(self, number: int, session: int) -> Call | None:
+        """A call is over. None: it isn't one of ours, or came back on another session."""
+        call = self.calls.get(number)
+        if call is None or call.session != session:
+            return None
+        del self.calls[number]
+        held = self.sessions.get(session)
+        if held is not None and number > held.answered:
+            self.sessions[session] = replace(held, answered=number)
+        return call
+
+    def cancels_under_way(self, scope: Scope) -> tuple[Call, ...]:
+        """Unanswered cancels on live sessions that could touch the scope."""
+        return tuple(
+            c for c in self.calls.values() if c.cancels and c.session in self.sessions and c.scope.meets(scope)
+        )
+
+    def lists_under_way(self, oms: str, account: int) -> tuple[Call, ...]:
+        return tuple(
+            c
+            for c in self.calls.values()
+            if c.name == "GetOpenOrders" and c.oms == oms and c.scope.account == account and not c.overdue
+        )
+
+    # --- accounts
+
+    def meet_account(self, oms: str, account: int) -> bool:
+        """Something showed this account. True: it is one that nobody had told us of."""
+        extra = self._extra.get(oms) or frozenset()
+        if account in self._told(oms) or account in extra:
+            return False
+        self._extra[oms] = extra | {account}
+        return True
+
+    def accounts_of(self, scope: Scope, since_call: int) -> tuple[tuple[int, ...], bool]:
+        """The accounts that a round over `scope` must list, and whether they are known to be all.
+
+        All is: the scope's one account; an enumeration of the user's accounts asked at or after call
+        `since_call`; or a person's word, as long as nothing has shown another account.
+        """
+        if scope.account is not EVERY:
+            return (scope.account,), True
+        extra = self._extra.get(scope.oms) or frozenset()
+        known = set(self._told(scope.oms)) | extra
+        if scope.user is EVERY:
+            return tuple(sorted(known)), not extra
+        found = self.users.get((scope.oms, scope.user))
+        if found is not None and found[0] >= since_call:
+            return tuple(sorted(known | found[1])), True
+        return tuple(sorted(known)), not extra
+
+    def _told(self, oms: str) -> tuple[int, ...]:
+        site = self.sites.get(oms)
+        return site.accounts if site is not None else ()
+
+    # --- lists and events
+
+    def keep_list(self, call: Call, orders: tuple[Order, ...], unreadable: int, now: float) -> Listed:
+        """An answered list. What events had said of its account before it was asked is settled by it."""
+        account = call.scope.account
+        assert isinstance(account, int)
+        ids = frozenset(o.order_id for o in orders if o.order_id is not None)
+        listed = Listed(call.number, call.session, call.asked_at, now, orders, ids, unreadable)
+        before = self.listed.get((call.oms, account))
+        if before is None or before.call < call.number:
+            self.listed[call.oms, account] = listed
+        for key, seen in self.working.items():
+            if key[0] == call.oms and key[1] == account and seen <= call.number:
+                del self.working[key]
+        return listed
+
+    def knows_order(self, oms: str, order: Order) -> bool:
+        """The order stands in the account's latest list, or an event has shown it since."""
+        if order.order_id is None:
+            return False
+        listed = self.listed.get((oms, order.account))
+        return (oms, order.account, order.order_id) in self.working or (
+            listed is not None and order.order_id in listed.ids
+        )
+
+    # --- the budget of calls
+
+    def may_call(self, oms: str, now: float, keep: float = 0.0) -> bool:
+        """Whether a list may leave now. `keep`: the share of the burst that it must leave for others."""
+        return self._bucket(oms, now).tokens >= max(1.0, keep * self._burst(oms))
+
+    def call_again_at(self, oms: str, now: float, keep: float = 0.0) -> float:
+        """When may_call will hold."""
+        lacking = max(1.0, keep * self._burst(oms)) - self._bucket(oms, now).tokens
+        return now + max(lacking, 0.0) / self.calls_per_s(oms) + 0.001
+
+    def calls_per_s(self, oms: str) -> float:
+        """What is refilled each second: lists share it; cancels don't wait for it."""
+        return max(self._per_minute(oms) * STEADY_SHARE / 60, 0.01)
+
+    def _per_minute(self, oms: str) -> int:
+        site = self.sites.get(oms)
+        return site.calls_per_minute if site is not None else 1
+
+    def _burst(self, oms: str) -> float:
+        return max(self._per_minute(oms) * BURST_SHARE, 1.0)
+
+    def _bucket(self, oms: str, now: float) -> Bucket:
+        bucket = self._buckets.get(oms)
+        if bucket is None:
+            return Bucket(self._burst(oms), now)
+        tokens = bucket.tokens + max(now - bucket.at, 0.0) * self.calls_per_s(oms)
+        return Bucket(min(tokens, self._burst(oms)), now)
+
+    def _take(self, oms: str, now: float) -> None:
+        bucket = self._bucket(oms, now)
+        floor = -self._burst(oms)  # a storm of cancels must not starve the lists for minutes
+        self._buckets[oms] = Bucket(max(bucket.tokens - 1, floor), now)

@@ -1,0 +1,91 @@
+"""Evidence: what the lists in the book mean for each latched trip.
+
+One list serves every trip that covers its account; each trip counts only what counts for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain.sweep import Found, find
+from killswitch.domain.trips import State
+from killswitch.domain.undo import Table
+
+if TYPE_CHECKING:
+    from killswitch.domain.book import Book, Listed
+    from killswitch.domain.trips import Trip
+    from killswitch.domain.undo import Undo
+
+LISTS_UNDER_WAY_MAX: Final = 2
+"""Per account: one that no longer counts and one that does."""
+
+
+class Evidence:
+    """Looks at the book with a trip's eyes."""
+
+    def __init__(self, book: Book, trips: Table[str, Trip], undo: Undo) -> None:
+        self._book, self._trips = book, trips
+        self._found: Table[tuple[str, int], tuple[int, Found]] = Table(undo)
+
+    def latched(self, oms: str) -> tuple[Trip, ...]:
+        return tuple(t for t in self._trips.values() if t.scope.oms == oms)
+
+    def accounts(self, trip: Trip) -> tuple[tuple[int, ...], bool]:
+        return self._book.accounts_of(trip.scope, trip.sweep.began_call)
+
+    def plan(self, trip: Trip) -> tuple[Scope, ...]:
+        return trip.sweep.plan(trip.scope, self.accounts(trip)[0])
+
+    def asks_for_users(self, trip: Trip) -> bool:
+        return trip.scope.user is not EVERY and trip.scope.account is EVERY
+
+    def list_that_counts(self, trip: Trip) -> bool:
+        return any(
+            c.number >= trip.sweep.mark
+            for account in self.accounts(trip)[0]
+            for c in self._book.lists_under_way(trip.scope.oms, account)
+        )
+
+    def has_list(self, trip: Trip, account: int, plan: tuple[Scope, ...]) -> bool:
+        sweep = trip.sweep
+        listed = self._book.listed.get((trip.scope.oms, account))
+        if listed is not None and sweep.counts(listed, self._book.sessions, plan):
+            return True
+        under_way = self._book.lists_under_way(trip.scope.oms, account)
+        return len(under_way) >= LISTS_UNDER_WAY_MAX or any(
+            c.number >= sweep.mark and c.asked_at >= sweep.not_before and sweep.carried_by(c.session, plan)
+            for c in under_way
+        )
+
+    def find(self, trip: Trip, account: int, listed: Listed) -> Found:
+        held = self._found.get((trip.id, account))
+        if held is not None and held[0] == listed.call:
+            return held[1]
+        found = find(trip.scope, listed.orders, listed.unreadable)
+        self._found[trip.id, account] = (listed.call, found)
+        return found
+
+    def orders_left(self, trip: Trip) -> int | None:
+        """Orders in scope in the newest lists of this sweep; None before the first."""
+        counts = [
+            self.find(trip, account, listed).count
+            for account in self.accounts(trip)[0]
+            if (listed := self._book.listed.get((trip.scope.oms, account))) is not None
+            and listed.call >= trip.sweep.began_call
+        ]
+        return sum(counts) if counts else (0 if trip.state is State.CONFIRMED else None)
+
+    def looked_at(self, trip: Trip) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The scope's accounts that a list of this sweep has shown, and those that none has."""
+        seen: list[int] = []
+        unseen: list[int] = []
+        for account in self.accounts(trip)[0]:
+            listed = self._book.listed.get((trip.scope.oms, account))
+            (seen if listed is not None and listed.call >= trip.sweep.began_call else unseen).append(account)
+        return tuple(seen), tuple(unseen)
+
+    def forget(self, trip: str) -> None:
+        for key in self._found:
+            if key[0] == trip:
+                del self._found[key]

@@ -1,0 +1,176 @@
+"""Lanes: the cancels of all sweeps. At most one native cancel per scope is unanswered; overlap costs one call.
+
+Cancels go out for the outermost of the scopes that want one. A person's press waits for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from killswitch.domain.messages import CancelAllOrders, CancelOrder, Withdraw
+from killswitch.domain.scope import EVERY, Scope, outermost
+from killswitch.domain.sweep import SINGLES_MAX
+from killswitch.domain.trips import State
+from killswitch.domain.undo import Table
+
+if TYPE_CHECKING:
+    from killswitch.domain.book import Book, Call, Session
+    from killswitch.domain.evidence import Evidence
+    from killswitch.domain.messages import Order
+    from killswitch.domain.outbox import Outbox
+    from killswitch.domain.settings import RetryPolicy
+    from killswitch.domain.trips import Trip
+    from killswitch.domain.undo import Agenda, Undo
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The native cancels of one scope: at most one is unanswered, and they keep a distance.
+
+    `dirty`: one must leave. `pressed`: by a person, so it waits for nothing. `unsure`: the last one's
+    outcome is unknown; another leaves after `next_at` unless a list that counts is under way.
+    """
+
+    next_at: float = float("-inf")
+    dirty: bool = False
+    pressed: bool = False
+    unsure: bool = False
+    unclear: int = 0
+
+
+class Lanes:
+    """Decides which cancels leave now, and puts them."""
+
+    def __init__(
+        self, book: Book, evidence: Evidence, agenda: Agenda, outbox: Outbox, undo: Undo, *, retry: RetryPolicy
+    ) -> None:
+        self._book, self._evidence, self._agenda, self._outbox = book, evidence, agenda, outbox
+        self._retry = retry
+        self._lanes: Table[Scope, Lane] = Table(undo)
+
+    def press(self, trip: Trip, *, by_person: bool) -> None:
+        """Send the scope's cancels again, at once when a person asks."""
+        for part in self._evidence.plan(trip):
+            lane = self._lanes.get(part) or Lane()
+            self._lanes[part] = replace(lane, dirty=True, pressed=lane.pressed or by_person)
+
+    def send(self, session: Session, now: float) -> None:
+        wanted: dict[Scope, bool] = {}
+        for trip in self._evidence.latched(session.oms):
+            if trip.state is State.CONFIRMED:
+                continue
+            for part in self._evidence.plan(trip):
+                lane = self._lanes.get(part) or Lane()
+                missing = not trip.sweep.carried_by(session.number, (part,))
+                unsure = lane.unsure and not self._evidence.list_that_counts(trip)
+                if missing or lane.dirty or unsure:
+                    wanted[part] = lane.pressed
+        for scope in outermost(wanted):
+            pressed = wanted[scope]
+            if any(c.sent_at is None or not pressed for c in self._natives_under_way(scope)):
+                continue  # its answer, or its time-out, brings us back here
+            lane = self._lanes.get(scope) or Lane()
+            if now < lane.next_at and not pressed:
+                self._agenda.set(("lane", scope), lane.next_at)
+                continue
+            self._cancel_all(session, scope, now)
+
+    def _cancel_all(self, session: Session, scope: Scope, now: float) -> None:
+        call = self._book.new_call(session, "CancelAllOrders", scope, now, cancels=True)
+        self._outbox.put(CancelAllOrders(call.number, session.number, scope))
+        self._agenda.set(("call", call.number), now + self._retry.timeout_s)
+        covered = {s for s in self._lanes if scope.covers(s)} | {scope}
+        for part in covered:
+            lane = self._lanes.get(part) or Lane()
+            self._lanes[part] = replace(
+                lane, dirty=False, pressed=False, unsure=False, next_at=now + self._retry.first_s
+            )
+
+    def one_by_one(self, trip: Trip, account: int, orders: tuple[Order, ...], session: Session, now: float) -> None:
+        """Cancel an account's stragglers by their ids; for many, or where that is refused, by narrower calls."""
+        if len(orders) > SINGLES_MAX or trip.sweep.singles_refused:
+            narrower = {
+                replace(trip.scope, account=account, instrument=o.instrument)
+                for o in orders
+                if o.instrument is not None
+            } - trip.sweep.refused
+            narrower.discard(trip.scope)
+            fresh = [s for s in sorted(narrower, key=str) if now >= (self._lanes.get(s) or Lane()).next_at]
+            for scope in fresh:
+                if not self._natives_under_way(scope):
+                    self._cancel_all(session, scope, now)
+                    lane = self._lanes[scope]
+                    # Fruitless ones are not repeated before the stragglers had their turn.
+                    self._lanes[scope] = replace(lane, next_at=now + 2 * self._retry.max_s)
+            if fresh:
+                return
+        under_way = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
+        for order in [o for o in orders if o.order_id not in under_way][:SINGLES_MAX]:
+            if order.order_id is None and order.client_order_id is None:
+                continue
+            touches = Scope(
+                oms=trip.scope.oms,
+                account=order.account,
+                user=order.entered_by or EVERY,
+                instrument=order.instrument or EVERY,
+            )
+            call = self._book.new_call(session, "CancelOrder", touches, now, cancels=True, order_id=order.order_id or 0)
+            self._outbox.put(
+                CancelOrder(
+                    call.number,
+                    session.number,
+                    trip.scope.oms,
+                    order.account,
+                    order.order_id,
+                    order.client_order_id,
+                )
+            )
+            self._agenda.set(("call", call.number), now + self._retry.timeout_s)
+
+    def _natives_under_way(self, scope: Scope) -> tuple[Call, ...]:
+        return tuple(
+            c
+            for c in self._book.cancels_under_way(scope)
+            if c.order_id is None and not c.overdue and c.scope.covers(scope)
+        )
+
+    def busy(self, scope: Scope) -> bool:
+        """A list asked now would be void soon: a cancel that touches the scope is unanswered, and fresh."""
+        return any(not c.overdue for c in self._book.cancels_under_way(scope))
+
+    def unclear(self, call: Call, now: float) -> None:
+        lane = self._lanes.get(call.scope)
+        if lane is None or call.order_id is not None:
+            return  # a straggler's turn comes again with the next round
+        next_at = now + self.backoff(lane.unclear)
+        self._lanes[call.scope] = replace(lane, unsure=True, unclear=lane.unclear + 1, next_at=next_at)
+        self._agenda.set(("lane", call.scope), next_at)
+
+    def backoff(self, k: int) -> float:
+        return float(min(self._retry.first_s * 2 ** min(k, 20), self._retry.max_s))
+
+    def received(self, call: Call) -> None:
+        """An answer that says received, or that nothing is there."""
+        lane = self._lanes.get(call.scope)
+        if lane is not None and call.order_id is None:
+            self._lanes[call.scope] = replace(lane, unclear=0, unsure=False)
+
+    def lost(self, call: Call, now: float) -> None:
+        """A native cancel left no more, or its session went: another must, after a breath."""
+        lane = self._lanes.get(call.scope) if call.order_id is None else None
+        if lane is not None:
+            self._lanes[call.scope] = replace(lane, dirty=True, next_at=now + self._retry.first_s)
+
+    def forget(self, trip: Trip, latched: tuple[Scope, ...]) -> None:
+        """The trip was reset: no cancel that was its alone may leave any more."""
+        for scope in self._lanes:
+            if not any(other.covers(scope) for other in latched):
+                del self._lanes[scope]
+        doomed = tuple(
+            c.number
+            for c in self._book.calls.values()
+            if c.cancels and c.sent_at is None and not any(other.covers(c.scope) for other in latched)
+        )
+        if doomed:
+            self._outbox.put(Withdraw(trip.scope.oms, doomed))

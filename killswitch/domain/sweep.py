@@ -1,0 +1,153 @@
+"""Sweep: cancel a scope, list it, cancel stragglers, until the lists prove it empty.
+
+Values and judgements only: what a sweep knows, whether a list counts for it, and what a full round means.
+Who acts on it, and when, is sweeper.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.scope import EVERY, Holds, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from killswitch.domain.book import Listed
+    from killswitch.domain.messages import Order
+
+SINGLES_MAX: Final = 20
+"""More stragglers than this on one account are not cancelled one by one while a narrower call is left."""
+FRUITLESS_MAX: Final = 2
+"""Cancels without any effect, after which stragglers are cancelled one by one."""
+
+
+class Level(Enum):
+    """What a sweep's plan is made of; each narrower one together covers the one before."""
+
+    NATIVE = "one call for the scope"
+    ACCOUNTS = "one call per account of the scope"
+    ORDERS = "order by order"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A scope's orders in one list. `maybe`: could be ours, but nobody can say so."""
+
+    sure: tuple[Order, ...]
+    maybe: tuple[Order, ...]
+    unreadable: int
+
+    @property
+    def count(self) -> int:
+        return len(self.sure) + len(self.maybe) + self.unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one sweep knows of itself. Times are monotonic seconds.
+
+    A list counts only if its call number is `mark` or above, if it was asked at `not_before` or later, and
+    if its session carried the plan's cancels (`carried`: pairs of session and the cancel's scope; a plan
+    that goes order by order needs none). `mark` moves to the next call number whenever a cancel that could
+    touch the scope was written, and whenever a working order was sighted.
+    """
+
+    began_call: int
+    mark: int
+    not_before: float
+    level: Level = Level.NATIVE
+    carried: frozenset[tuple[int, Scope]] = frozenset()
+    refused: frozenset[Scope] = frozenset()
+    singles_refused: bool = False
+    users_asked: int = 0  # the call that asks for the user's accounts
+    users_settled: bool = False  # it was answered, one way or the other
+    empties: int = 0
+    rounds: int = 0
+    previous: frozenset[int] | None = None  # orders in the last full round since the last cancel
+    previous_count: int = 0
+    fruitless: int = 0
+    waits: int = 0  # rounds with orders in a row, for the waits between them
+    round_ended_at: float | None = None
+
+    def plan(self, scope: Scope, accounts: tuple[int, ...]) -> tuple[Scope, ...]:
+        """The native calls that together cover the scope, at this level."""
+        match self.level:
+            case Level.NATIVE:
+                return (scope,)
+            case Level.ACCOUNTS:
+                return tuple(replace(scope, account=account) for account in accounts)
+            case Level.ORDERS:
+                return ()
+
+    def carried_by(self, session: int, plan: tuple[Scope, ...]) -> bool:
+        """The session itself carried every cancel of the plan."""
+        return all(any(s == session and done.covers(part) for s, done in self.carried) for part in plan)
+
+    def counts(self, listed: Listed, live: Iterable[int], plan: tuple[Scope, ...]) -> bool:
+        """Whether a list is evidence for the round under way."""
+        return (
+            listed.call >= self.mark
+            and listed.asked_at >= self.not_before
+            and listed.session in live
+            and self.carried_by(listed.session, plan)
+        )
+
+    def touched(self, next_call: int, now: float) -> Sweep:
+        """A cancel that could touch the scope was written, or an order in it was sighted: begin to count anew.
+
+        Only what is asked from here on counts, on whichever session.
+        """
+        return replace(self, mark=max(self.mark, next_call), empties=0, not_before=min(self.not_before, now))
+
+    def narrowed(self, scope: Scope, by: Scope) -> Sweep:
+        """The call for `by` was refused for good: put narrower ones in its place."""
+        refused = self.refused | {by}
+        if self.level is Level.NATIVE and scope.account is EVERY and by == scope:
+            return replace(self, level=Level.ACCOUNTS, refused=refused)
+        return replace(self, level=Level.ORDERS, refused=refused)
+
+
+def find(scope: Scope, orders: tuple[Order, ...], unreadable: int) -> Found:
+    """The orders of a list that the scope holds, or may hold."""
+    sure: list[Order] = []
+    maybe: list[Order] = []
+    for order in orders:
+        match scope.holds(order):
+            case Holds.YES:
+                sure.append(order)
+            case Holds.MAYBE:
+                maybe.append(order)
+            case Holds.NO:
+                pass
+    return Found(tuple(sure), tuple(maybe), unreadable)
+
+
+class Next(Enum):
+    """What a full round with orders asks for."""
+
+    WAIT = "the number falls, or it is the first look: list again"
+    CANCEL = "it doesn't fall: cancel again"
+    SINGLES = "cancels have no effect or are refused: stragglers one by one"
+
+
+def judge(sweep: Sweep, ids: frozenset[int], count: int) -> tuple[Next, Sweep]:
+    """What a full round that shows `count` orders (`ids`: those that can be named) means, and the sweep after it.
+
+    Right after a cancel a list still shows everything, so two lists that were both asked for after it are
+    compared: while the number falls, it works.
+    """
+    by_order = sweep.level is Level.ORDERS
+    if sweep.previous is None and not by_order:
+        after = replace(sweep, previous=ids, previous_count=count)
+        return Next.WAIT, after
+    if sweep.previous is not None and count < sweep.previous_count:
+        return Next.WAIT, replace(sweep, previous=ids, previous_count=count, fruitless=0)
+    stuck = sweep.previous is not None and sweep.previous <= ids and bool(ids)
+    fruitless = sweep.fruitless + 1 if stuck else 0
+    after = replace(sweep, previous=ids if by_order else None, previous_count=count, fruitless=fruitless)
+    if by_order or fruitless >= FRUITLESS_MAX:
+        return Next.SINGLES, after
+    return Next.CANCEL, after

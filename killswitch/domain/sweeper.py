@@ -1,0 +1,422 @@
+"""Sweeper: carries the sweeps of all latched trips on, as far as the facts in the book allow.
+
+Overlap is handled here: cancels go out for the outermost of the scopes that want one, and an account is
+listed once however many trips meet it, while each trip counts its own evidence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.evidence import Evidence
+from killswitch.domain.lanes import Lanes
+from killswitch.domain.messages import (
+    AnswerKind,
+    Arrived,
+    Called,
+    ListOpenOrders,
+    ListUserAccounts,
+    Looked,
+    Withdraw,
+)
+from killswitch.domain.scope import EVERY, Holds, Scope
+from killswitch.domain.sweep import Found, Next, Sweep, judge
+from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
+from killswitch.domain.undo import Table
+
+if TYPE_CHECKING:
+    from killswitch.domain.book import Book, Call, Listed, Session
+    from killswitch.domain.messages import AccountsFound, Answer, Answered, OpenOrders, Order
+    from killswitch.domain.outbox import Outbox
+    from killswitch.domain.settings import ConfirmPolicy, RetryPolicy
+    from killswitch.domain.undo import Agenda, Undo
+
+GUARD_SHARE: Final = 0.5
+"""Of the steady budget of calls: what guard lists may use; their interval stretches to fit."""
+BLIND_AFTER_GUARDS: Final = 3
+GHOSTS_MAX: Final = 50
+
+
+class Sweeper:
+    """Acts on the trips' sweeps. `changes` collects what the switch must put through its table."""
+
+    def __init__(
+        self,
+        book: Book,
+        trips: Table[str, Trip],
+        agenda: Agenda,
+        outbox: Outbox,
+        undo: Undo,
+        *,
+        confirm: ConfirmPolicy,
+        retry: RetryPolicy,
+    ) -> None:
+        self.book, self.trips, self.agenda, self.outbox = book, trips, agenda, outbox
+        self.confirm, self.retry = confirm, retry
+        self.changes: list[Change] = []
+        self.evidence = Evidence(book, trips, undo)
+        self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, retry=retry)
+        self._named: Table[tuple[str, int], bool] = Table(undo)
+        self._digests: Table[tuple[str, int], str] = Table(undo)
+
+    def fresh(self, now: float, *, keep: Sweep | None = None) -> Sweep:
+        """A sweep that begins now; what `keep` knows to be refused stays refused."""
+        sweep = Sweep(began_call=self.book.next_call, mark=self.book.next_call, not_before=now)
+        if keep is not None and keep.refused:
+            sweep = replace(sweep, level=keep.level, refused=keep.refused, carried=frozenset())
+        return sweep
+
+    def forget(self, trip: Trip) -> None:
+        """The trip was reset: nothing of it may leave any more."""
+        for what in ("look", "blind"):
+            self.agenda.clear((what, trip.id))
+        for key in self._named:
+            if key[0] == trip.id:
+                del self._named[key]
+        self.evidence.forget(trip.id)
+        self.lanes.forget(trip, tuple(t.scope for t in self.trips.values() if t.id != trip.id))
+
+    def guard_every_s(self, oms: str) -> float:
+        """The guard's real interval: every latched account once, within its share of the budget."""
+        accounts: set[int] = set()
+        for trip in self.evidence.latched(oms):
+            accounts.update(self.evidence.accounts(trip)[0])
+        return max(self.confirm.guard_every_s, len(accounts) / (GUARD_SHARE * self.book.calls_per_s(oms)))
+
+    def sent(self, number: int, session: int, now: float, wall: float) -> None:
+        call = self.book.calls.get(number)
+        if call is None or call.session != session:
+            return
+        self.book.calls[number] = replace(call, sent_at=now)
+        if not call.cancels:
+            return
+        self.outbox.record(_called(call, "sent"), wall)
+        for trip in self.evidence.latched(call.oms):
+            if not trip.scope.meets(call.scope):
+                continue
+            sweep = trip.sweep.touched(self.book.next_call, now)
+            if call.order_id is None:
+                sweep = replace(sweep, carried=sweep.carried | {(session, call.scope)})
+            self.trips[trip.id] = replace(trip, sweep=sweep, calls=trip.calls + 1)
+
+    def answered(self, event: Answered, now: float) -> str | None:
+        """An answer to a cancel, or an error in answer to a list. Returns the OMS to go on with."""
+        call = self.book.answered(event.call, event.session)
+        if call is None:
+            return None
+        self.agenda.clear(("call", call.number))
+        if call.cancels:
+            self.outbox.record(_called(call, event.answer.label, event.answer.text), event.wall)
+            self._cancel_answered(call, event.answer, now)
+        elif call.name == "GetUserAccounts":
+            self._users_settled(call)
+        else:
+            self._list_failed(call, now)
+        return call.oms
+
+    def accounts_found(self, event: AccountsFound) -> str | None:
+        call = self.book.answered(event.call, event.session)
+        if call is None or not isinstance(call.scope.user, int):
+            return None
+        self.agenda.clear(("call", call.number))
+        for account in event.accounts:
+            self.book.meet_account(call.oms, account)
+        self.book.users[call.oms, call.scope.user] = (call.number, frozenset(event.accounts))
+        self._users_settled(call)
+        return call.oms
+
+    def listed(self, event: OpenOrders, now: float) -> str | None:
+        """A list of open orders came. Returns the OMS to go on with."""
+        call = self.book.answered(event.call, event.session)
+        if call is None or not isinstance(call.scope.account, int):
+            return None
+        self.agenda.clear(("call", call.number))
+        listed = self.book.keep_list(call, event.orders, event.unreadable, now)
+        account = call.scope.account
+        self._journal_list(call, account, listed, event.wall)
+        for stranger in {o.account for o in event.orders if o.account != account}:
+            self.met(call.oms, stranger)
+        for trip in self.evidence.latched(call.oms):
+            if listed.call < trip.sweep.mark or account not in self.evidence.accounts(trip)[0]:
+                continue
+            found = self.evidence.find(trip, account, listed)
+            if not found.count:
+                continue
+            self._name(trip, account, found.sure, event.wall)
+            self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, empties=0))
+            if trip.state is State.CONFIRMED:
+                self.changes.append((trip.id, Input.SIGHTED, f"{found.count} orders in a list of account {account}"))
+        return call.oms
+
+    def lost(self, number: int, now: float, wall: float, why: str) -> str | None:
+        """Nothing will be heard of a call. Returns the OMS to go on with."""
+        call = self.book.calls.pop(number)
+        if call is None:
+            return None
+        self.agenda.clear(("call", number))
+        if call.name == "GetUserAccounts":
+            for trip in self.evidence.latched(call.oms):
+                if trip.sweep.users_asked == number:
+                    self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, users_asked=0))
+        if not call.cancels:
+            self._list_failed(call, now)
+            return call.oms
+        self.outbox.record(_called(call, "lost", why), wall)
+        if call.sent_at is not None:
+            self._haunt(call)
+        self.lanes.lost(call, now)
+        return call.oms
+
+    def timed_out(self, number: int, now: float, wall: float) -> str | None:
+        """A call's time is up: its outcome is unknown."""
+        call = self.book.calls.get(number)
+        if call is None or call.overdue:
+            return None
+        self.book.calls[number] = replace(call, overdue=True)
+        self.outbox.record(_called(call, "timeout"), wall)
+        if not call.cancels:
+            if call.name == "GetUserAccounts":
+                self._users_settled(call)
+            else:
+                self._list_failed(call, now)
+            return call.oms
+        if call.sent_at is None:
+            # The socket takes nothing: drop it there, else a storm of old cancels leaves at once later.
+            self.outbox.put(Withdraw(call.oms, (number,)))
+        self.lanes.unclear(call, now)
+        return call.oms
+
+    def order_working(self, oms: str, order: Order, now: float, wall: float) -> bool:
+        """A working order was seen by event. True: a latched scope may hold it."""
+        self.met(oms, order.account)
+        touched = False
+        known = self.book.knows_order(oms, order)
+        for trip in self.evidence.latched(oms):
+            if trip.scope.holds(order) is Holds.NO:
+                continue
+            touched = True
+            sweep = trip.sweep.touched(self.book.next_call, now)
+            trip = replace(trip, sweep=sweep)  # noqa: PLW2901  # the trip as it is from here on
+            self.trips[trip.id] = trip
+            self._name(trip, order.account, (order,), wall)
+            if trip.state is State.CONFIRMED:
+                text = f"order {order.order_id} of account {order.account} works"
+                self.changes.append((trip.id, Input.SIGHTED, text))
+            elif not known:
+                self.lanes.press(trip, by_person=False)
+        if touched and order.order_id is not None:
+            self.book.working[oms, order.account, order.order_id] = self.book.next_call
+        return touched
+
+    def order_ended(self, oms: str, order: Order) -> None:
+        if order.order_id is not None:
+            self.book.working.pop((oms, order.account, order.order_id))
+
+    def met(self, oms: str, account: int) -> None:
+        """An account was seen. One that nobody had told us of joins the scopes that hold every account."""
+        if not self.book.meet_account(oms, account):
+            return
+        for trip in self.evidence.latched(oms):
+            if trip.scope.account is EVERY:
+                self.changes.append((trip.id, Input.BLIND, f"account {account} turned up"))
+
+    def session_down(self, session: Session) -> None:
+        """What this connection carried proves nothing any more."""
+        for trip in self.evidence.latched(session.oms):
+            carried = frozenset((s, scope) for s, scope in trip.sweep.carried if s != session.number)
+            sweep = replace(trip.sweep, carried=carried)
+            self.trips[trip.id] = replace(trip, sweep=sweep)
+            if trip.state is State.CONFIRMED and not carried:
+                self.changes.append((trip.id, Input.BLIND, "the session of its proof is gone"))
+
+    def advance(self, oms: str, now: float, wall: float) -> None:
+        """Do whatever the facts ask for now: cancels first, then judge rounds, then lists."""
+        session = self.book.session_for(oms)
+        if session is None:
+            return
+        self.lanes.send(session, now)
+        for trip in self.evidence.latched(oms):
+            self._settle(trip, session, now, wall)
+        self.lanes.send(session, now)
+        self._ask(session, now)
+
+    def _settle(self, trip: Trip, session: Session, now: float, wall: float) -> None:
+        """Judge the round under way, if it is full."""
+        sweep, scope = trip.sweep, trip.scope
+        accounts, complete = self.evidence.accounts(trip)
+        plan = sweep.plan(scope, accounts)
+        founds: list[tuple[int, Found]] = []
+        for account in accounts:
+            listed = self.book.listed.get((scope.oms, account))
+            if listed is None or not sweep.counts(listed, self.book.sessions, plan):
+                return
+            founds.append((account, self.evidence.find(trip, account, listed)))
+        count = sum(found.count for _, found in founds)
+        sweep = replace(sweep, rounds=sweep.rounds + 1, round_ended_at=now)
+        if count:
+            self._full_round(replace(trip, sweep=sweep), founds, session, now)
+            return
+        complete = complete and (not self.evidence.asks_for_users(trip) or sweep.users_settled)
+        sweep = replace(sweep, empties=sweep.empties + 1, previous=None, fruitless=0)
+        proven = complete and sweep.empties >= self.confirm.empties
+        if proven:
+            wait = self.guard_every_s(scope.oms)
+            self.agenda.set(("blind", trip.id), now + BLIND_AFTER_GUARDS * wait)
+        elif complete:
+            wait = self.confirm.settle_s
+        else:
+            wait = self.lanes.backoff(sweep.waits)
+            sweep = replace(sweep, waits=sweep.waits + 1)
+        sweep = replace(sweep, not_before=now + wait, waits=0 if complete else sweep.waits)
+        outcome = trip.outcome if complete else UNKNOWN
+        self.trips[trip.id] = replace(trip, sweep=sweep, verified_wall=wall, outcome=outcome)
+        if proven and trip.state is not State.CONFIRMED:
+            self.changes.append((trip.id, Input.PROVEN, f"{sweep.empties} empty rounds in a row"))
+
+    def _full_round(self, trip: Trip, founds: list[tuple[int, Found]], session: Session, now: float) -> None:
+        """A round that shows orders: wait while they fall, else cancel again, else one by one."""
+        sure = [o for _, found in founds for o in found.sure]
+        orders = sure + [o for _, found in founds for o in found.maybe]
+        ids = frozenset(o.order_id for o in orders if o.order_id is not None)
+        count = sum(found.count for _, found in founds)
+        before = trip.sweep.previous or frozenset()
+        what, sweep = judge(trip.sweep, ids, count)
+        sweep = replace(sweep, empties=0, waits=sweep.waits + 1, not_before=now + self.lanes.backoff(sweep.waits))
+        trip = replace(trip, sweep=sweep, outcome=RESIDUAL)
+        self.trips[trip.id] = trip
+        if what is Next.WAIT:
+            return
+        if what is Next.CANCEL or ids - before:
+            self.lanes.press(trip, by_person=False)
+        if what is Next.SINGLES:
+            for account, found in founds:
+                self.lanes.one_by_one(self.trips[trip.id], account, found.sure, session, now)
+        if len(sure) < count:
+            text = f"{count - len(sure)} orders can't be attributed to the scope; they are not cancelled"
+            self.changes.append((trip.id, Input.OVERDUE, text))
+
+    def _ask(self, session: Session, now: float) -> None:
+        """Ask for the lists that the rounds under way lack; sweeps before guards."""
+        trips = sorted(self.evidence.latched(session.oms), key=lambda t: t.state is State.CONFIRMED)
+        for trip in trips:
+            if self.evidence.asks_for_users(trip) and not trip.sweep.users_asked:
+                self._ask_for_users(trip, session, now)
+                trip = self.trips[trip.id]  # noqa: PLW2901  # as it is now
+            sweep = trip.sweep
+            if now < sweep.not_before:
+                self.agenda.set(("look", trip.id), sweep.not_before)
+                continue
+            accounts, _ = self.evidence.accounts(trip)
+            if not sweep.carried_by(session.number, sweep.plan(trip.scope, accounts)) or self.lanes.busy(trip.scope):
+                continue  # the cancel first: its answer, or its time-out, brings us back here
+            for account in accounts:
+                if self.evidence.has_list(trip, account, sweep.plan(trip.scope, accounts)):
+                    continue
+                keep = 0.0 if trip.state is not State.CONFIRMED else 0.2
+                if not self.book.may_call(session.oms, now, keep):
+                    again_at = self.book.call_again_at(session.oms, now, keep)
+                    self.agenda.set(("look", trip.id), again_at)
+                    break
+                look = Scope(oms=session.oms, account=account, user=EVERY, instrument=EVERY)
+                call = self.book.new_call(session, "GetOpenOrders", look, now)
+                self.outbox.put(ListOpenOrders(call.number, session.number, session.oms, account))
+                self.agenda.set(("call", call.number), now + self.retry.list_timeout_s)
+
+    def _ask_for_users(self, trip: Trip, session: Session, now: float) -> None:
+        assert isinstance(trip.scope.user, int)
+        call = self.book.new_call(session, "GetUserAccounts", trip.scope, now)
+        self.outbox.put(ListUserAccounts(call.number, session.number, session.oms, trip.scope.user))
+        self.agenda.set(("call", call.number), now + self.retry.list_timeout_s)
+        self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, users_asked=call.number))
+
+    def _cancel_answered(self, call: Call, answer: Answer, now: float) -> None:
+        match answer.kind:
+            case AnswerKind.RECEIVED | AnswerKind.ABSENT:
+                self.lanes.received(call)
+            case AnswerKind.UNCLEAR:
+                self.lanes.unclear(call, now)
+            case AnswerKind.REFUSED:
+                self._refused(call, answer)
+
+    def _refused(self, call: Call, answer: Answer) -> None:
+        """The same call again is no use: narrow it for each trip that rests on it, and tell people."""
+        for trip in self.evidence.latched(call.oms):
+            if not call.scope.meets(trip.scope):
+                continue
+            sweep = trip.sweep
+            if call.order_id is not None:
+                sweep = replace(sweep, singles_refused=True)
+            elif call.scope in sweep.plan(trip.scope, self.evidence.accounts(trip)[0]):
+                sweep = sweep.narrowed(trip.scope, call.scope)
+            elif trip.scope.covers(call.scope):
+                sweep = replace(sweep, refused=sweep.refused | {call.scope})
+            # A refused cancel is carried by no session: whoever rested on it sends a call of its own.
+            sweep = replace(sweep, carried=sweep.carried - {(call.session, call.scope)})
+            self.trips[trip.id] = replace(trip, sweep=sweep)
+        self._escalate(call.scope, f"{call.name} for {call.scope.in_words()} was refused: {answer.text}")
+
+    def _escalate(self, scope: Scope, why: str) -> None:
+        for trip in self.evidence.latched(scope.oms):
+            if trip.scope.meets(scope):
+                self.changes.append((trip.id, Input.OVERDUE, why))
+
+    def _list_failed(self, call: Call, now: float) -> None:
+        if call.name != "GetOpenOrders":
+            return
+        for trip in self.evidence.latched(call.oms):
+            if call.scope.account in self.evidence.accounts(trip)[0] and call.number >= trip.sweep.mark:
+                wait = max(trip.sweep.not_before, now + self.lanes.backoff(trip.sweep.waits))
+                sweep = replace(trip.sweep, waits=trip.sweep.waits + 1, not_before=wait)
+                outcome = trip.outcome if trip.state is State.CONFIRMED else UNKNOWN
+                self.trips[trip.id] = replace(trip, sweep=sweep, outcome=outcome)
+
+    def _users_settled(self, call: Call) -> None:
+        for trip in self.evidence.latched(call.oms):
+            if trip.sweep.users_asked == call.number:
+                self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, users_settled=True))
+
+    def _haunt(self, call: Call) -> None:
+        for trip in self.evidence.latched(call.oms):
+            if trip.scope.meets(call.scope):
+                ghosts = (*trip.ghosts, call.number)[-GHOSTS_MAX:]
+                self.trips[trip.id] = replace(trip, ghosts=ghosts)
+
+    def _name(self, trip: Trip, account: int, orders: tuple[Order, ...], wall: float) -> None:
+        """Late arrivals, each named once."""
+        if not trip.confirmed_once:
+            return
+        new = tuple(o.order_id for o in orders if o.order_id is not None and (trip.id, o.order_id) not in self._named)
+        if not new:
+            return
+        for order in new:
+            self._named[trip.id, order] = True
+        n = self.outbox.record(Arrived(trip.id, trip.scope.oms, account, new), wall)
+        shown = ", ".join(str(o) for o in new[:20]) + (" and more" if len(new) > 20 else "")
+        text = f"{len(new)} late: account {account}, order {shown}"
+        self.outbox.event("late_arrival", text, wall, trip=trip.id, detail={"orders": list(new[:1000])}, n=n)
+
+    def _journal_list(self, call: Call, account: int, listed: Listed, wall: float) -> None:
+        """The first list of a sweep in full, then a count and a hash whenever it changed, the empty one in full."""
+        trips = [t for t in self.evidence.latched(call.oms) if account in self.evidence.accounts(t)[0]]
+        if not trips:
+            return
+        first = any(t.sweep.rounds == 0 and t.state is not State.CONFIRMED for t in trips)
+        digest = hashlib.sha256(",".join(map(str, sorted(listed.ids))).encode()).hexdigest()[:16]
+        before = self._digests.get((call.oms, account))
+        if digest == before and not (first and listed.call <= trips[0].sweep.mark):
+            return
+        self._digests[call.oms, account] = digest
+        full = first or not listed.ids
+        orders = tuple(sorted(listed.ids)) if full else None
+        count = len(listed.orders) + listed.unreadable
+        self.outbox.record(
+            Looked(call.number, call.oms, call.session, account, count, digest, orders, listed.unreadable),
+            wall,
+        )
+
+
+def _called(call: Call, what: str, text: str = "") -> Called:
+    target = f"order {call.order_id}" if call.order_id else call.scope.in_words()
+    return Called(call.number, call.name, call.oms, call.session, what, target, text)

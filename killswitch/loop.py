@@ -1,0 +1,180 @@
+"""The one loop: take an event, handle it, hand out the actions, let the metrics see.
+
+The daemon, `trip --direct`, the demo and the simulation all turn this loop. Its inbox has two lanes, so that
+commands, answers and order events never wait behind a feed's backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from killswitch.domain.messages import (
+    Action,
+    BadReading,
+    CancelAllOrders,
+    CancelOrder,
+    Event,
+    FeedDown,
+    FeedUp,
+    Heard,
+    Labels,
+    Positions,
+    PositionSeen,
+    Reading,
+    Tick,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from killswitch.domain.switch import KillSwitch
+
+log = logging.getLogger(__name__)
+
+FEED_LANE_MAX: Final = 50_000
+"""Readings that may wait; at the limit a series keeps its first, lowest, highest and last one."""
+GAP_S: Final = 1.0
+"""A pause of ours longer than this: what lies in the sockets is read before anything is judged late."""
+BREATH: Final = 64
+"""Events in a row before the adapters get their turn."""
+BEAT_EVERY_S: Final = 1.0
+"""The loop turns at least so often, so that whoever watches it knows that it lives."""
+
+FEED_EVENTS: Final = (Reading, BadReading, PositionSeen, Positions, Heard, FeedUp, FeedDown)
+Series: TypeAlias = tuple[str, str, Labels]
+
+
+class Inbox:
+    """Two lanes. The first is never dropped nor merged: its producers wait for answers or are people."""
+
+    def __init__(self) -> None:
+        self._first: deque[Event] = deque()
+        self._feeds: deque[Event] = deque()
+        self._merged: dict[Series, list[Reading | PositionSeen]] = {}
+        self._arrived = asyncio.Event()
+        self.conflated = 0
+
+    def put(self, event: Event) -> None:
+        """Never blocks."""
+        if not isinstance(event, FEED_EVENTS):
+            self._first.append(event)
+        elif len(self._feeds) < FEED_LANE_MAX or not isinstance(event, Reading | PositionSeen):
+            self._feeds.append(event)
+        else:
+            self._merge(event)
+        self._arrived.set()
+
+    def take(self) -> Event | None:
+        """The next event, or None."""
+        if self._first:
+            return self._first.popleft()
+        if self._feeds:
+            return self._feeds.popleft()
+        if self._merged:
+            for kept in self._merged.values():
+                self._feeds.extend(kept)
+            self._merged.clear()
+            return self._feeds.popleft()
+        self._arrived.clear()
+        return None
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._feeds) + len(self._merged)
+
+    async def wait(self, seconds: float) -> None:
+        """Until something arrives, or so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
+        except TimeoutError:
+            pass
+
+    def _merge(self, event: Reading | PositionSeen) -> None:
+        """Keep the series' first, lowest, highest and last: a limit sees every extreme there was."""
+        if isinstance(event, Reading):
+            series: Series = (event.feed, event.name, event.labels)
+        else:
+            series = (event.oms, str(event.row.account), ((event.row.product, ""),))
+        kept = [*self._merged.get(series, ()), event]
+        if len(kept) > 4:  # first, lowest, highest, last
+            low, high = min(kept, key=_value), max(kept, key=_value)
+            kept = [e for e in kept if e is kept[0] or e is low or e is high or e is kept[-1]]
+            self.conflated += 1
+        self._merged[series] = kept
+
+
+def _value(event: Reading | PositionSeen) -> float:
+    return float(event.value if isinstance(event, Reading) else event.row.amount)
+
+
+class Loop:
+    """Turns the switch. `owners`: who carries out each kind of action; `see`: the metrics, in passing."""
+
+    def __init__(
+        self,
+        switch: KillSwitch,
+        owners: Mapping[type[Action], Callable[[Action], None]],
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+        see: Callable[[Event, Sequence[Action], float], None] | None = None,
+        beat: Callable[[float], None] | None = None,
+    ) -> None:
+        self.switch = switch
+        self.inbox = Inbox()
+        self._owners = owners
+        self._now, self._wall = now, wall
+        self._see, self._beat = see, beat
+        self.turned_at = now()
+
+    def turn(self, event: Event, now: float) -> tuple[Action, ...]:
+        """One turn: what must be done about an event, handed to its owners. Returns it for those who look on."""
+        actions = self.switch.handle(event, now)
+        self.hand_out(actions)
+        if self._see is not None:
+            self._see(event, actions, now)
+        return actions
+
+    def hand_out(self, actions: Sequence[Action]) -> None:
+        """Each action to its owner, in order; no owner waits."""
+        for action in actions:
+            owner = self._owners.get(type(action))
+            if owner is not None:
+                owner(action)
+
+    async def run(self) -> None:
+        """Turn for ever; ends by cancellation."""
+        in_a_row = 0
+        while True:
+            now = self._now()
+            gap, self.turned_at = now - self.turned_at, now
+            if self._beat is not None:
+                self._beat(gap)
+            if gap > GAP_S + BEAT_EVERY_S:
+                log.warning("the loop stood still for %.1f s; reading what has arrived before judging ages", gap)
+                await self._catch_up()
+            due = self.switch.due()
+            if due is not None and due <= (now := self._now()):
+                actions = self.turn(Tick(wall=self._wall()), now)
+            elif (event := self.inbox.take()) is not None:
+                actions = self.turn(event, self._now())
+            else:
+                in_a_row = 0
+                wait = BEAT_EVERY_S if due is None else min(max(due - self._now(), 0.0), BEAT_EVERY_S)
+                await self.inbox.wait(wait)
+                continue
+            in_a_row += 1
+            if in_a_row >= BREATH or any(isinstance(a, CancelAllOrders | CancelOrder) for a in actions):
+                in_a_row = 0
+                await asyncio.sleep(0)  # a cancel is on its way to the socket: let it out
+
+    async def _catch_up(self) -> None:
+        """After a pause of ours: let the adapters read their sockets, and handle that first."""
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+            while (event := self.inbox.take()) is not None:
+                self.turn(event, self._now())
+        self.turned_at = self._now()
