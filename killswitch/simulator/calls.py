@@ -58,14 +58,14 @@ def answer(exchange: Exchange, caller: User | None, name: str, text: str, now: f
         return refusal(fault.code)
     try:
         body = read_body(text)
-        _check_oms(exchange, body)
+        check_oms(exchange, body)
         payload = handler(exchange, caller, body, now)
     except Refused as error:
         return refusal(error.code, error.detail)
     return payload if fault is None else refusal(fault.code)
 
 
-def _check_oms(exchange: Exchange, body: Body) -> None:
+def check_oms(exchange: Exchange, body: Body) -> None:
     if _identifier(body, "OMSId") != exchange.oms_id:
         raise Refused(100, "Invalid OMSId")
 
@@ -80,7 +80,7 @@ def _identifier(body: Body, key: str) -> int | None:
     return value or None
 
 
-def _needed(body: Body, key: str) -> int:
+def needed(body: Body, key: str) -> int:
     value = _identifier(body, key)
     if value is None:
         raise Refused(100, f"Invalid {key}")
@@ -89,7 +89,7 @@ def _needed(body: Body, key: str) -> int:
 
 def _looked_at(exchange: Exchange, caller: User, body: Body) -> int:
     """The account of a call that lists it."""
-    account = _needed(body, "AccountId")
+    account = needed(body, "AccountId")
     if not caller.may_look(account):
         raise Refused(20)
     if account not in exchange.accounts:
@@ -127,7 +127,7 @@ def _get_open_orders(exchange: Exchange, caller: User, body: Body, _: float) -> 
 
 def _get_order_status(exchange: Exchange, caller: User, body: Body, _: float) -> str:
     account = _looked_at(exchange, caller, body)
-    order = exchange.orders.get(_needed(body, "OrderId"))
+    order = exchange.orders.get(needed(body, "OrderId"))
     if order is None or order.account != account:
         raise Refused(104)
     return order.short() if exchange.short_rows else order.full()
@@ -151,7 +151,7 @@ def _get_account_positions(exchange: Exchange, caller: User, body: Body, _: floa
 
 
 def _send_order(exchange: Exchange, caller: User, body: Body, now: float) -> str:
-    account, instrument = _needed(body, "AccountId"), _needed(body, "InstrumentId")
+    account, instrument = needed(body, "AccountId"), needed(body, "InstrumentId")
     if not caller.may_trade(account):
         raise Refused(20)
     if account not in exchange.accounts or instrument not in exchange.instruments:

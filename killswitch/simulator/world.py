@@ -112,6 +112,8 @@ def _check(options: SimulatorOptions, accounts: tuple[int, ...], traders: tuple[
         raise WorldError(f"user {OPERATOR_ID} is the operator")
     if options.api_user not in (OPERATOR_ID, *traders):
         raise WorldError(f"the API key's user {options.api_user} is none of the users")
+    if bool(options.api_key) != bool(options.api_secret):
+        raise WorldError("an API key and its secret are given together or not at all")
     if options.cancel_rate is not None and options.cancel_rate <= 0:
         raise WorldError("the rate of cancels must be above 0")
     if options.orders < 0 or options.cancel_latency_s < 0 or options.failed_logins < 1:

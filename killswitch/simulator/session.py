@@ -1,0 +1,164 @@
+"""One connection without its socket: a frame in, what to do about it out. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from killswitch.simulator.answers import RECEIVED, Refused, refusal
+from killswitch.simulator.calls import LISTS, answer, check_oms, needed, read_body
+from killswitch.simulator.faults import CloseOn, Deaf, Error, NoAnswer, OwnNumbers, SlowLists
+from killswitch.simulator.sign_in import SECRET_KEYS
+from killswitch.wire.frame import FrameType, ProtocolError, decode_frame, encode_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from killswitch.simulator.events import Event
+    from killswitch.simulator.exchange import Exchange
+    from killswitch.simulator.sign_in import Door
+    from killswitch.simulator.users import User
+
+UNKNOWN_FUNCTION: Final = "Endpoint Not Found"
+"""Bare text, not JSON, in a frame of type 5."""
+_LOGGED_TEXT: Final = 1_000
+"""Characters kept of a payload that is no object."""
+_ASKING: Final = frozenset({FrameType.REQUEST, FrameType.SUBSCRIBE, FrameType.UNSUBSCRIBE})
+_OWN_NUMBERS_FROM: Final = 2**40 + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """A frame to send after `delay_s`, or nothing; `cut` is to drop the socket at once instead."""
+
+    frame: bytes | None = None
+    delay_s: float = 0.0
+    cut: bool = False
+
+
+_NOTHING: Final = Reaction()
+
+
+class Session:
+    """Who is signed in on one connection, and what it subscribed to."""
+
+    def __init__(self, number: int, exchange: Exchange, door: Door) -> None:
+        self.number = number
+        self.user: User | None = None
+        self.subscribed: set[int] = set()
+        self._exchange = exchange
+        self._door = door
+        self._pending: User | None = None
+        self._event_number = 0
+        self._last_request = 0
+
+    def receive(self, data: str | bytes, now: float) -> Reaction:
+        """Carry out one frame. What isn't a request's frame is ignored without a word."""
+        try:
+            frame = decode_frame(data)
+        except ProtocolError:
+            return _NOTHING
+        if frame.m not in _ASKING:
+            return _NOTHING
+        faults, name = self._exchange.faults, frame.n
+        self._last_request = frame.i
+        user = None if self.user is None else self.user.user_id
+        self._exchange.log.note(now, self.number, user, name, _for_the_log(frame.o))
+        if faults.take(Deaf):
+            return _NOTHING
+        closing, silent = faults.take(CloseOn, name), faults.take(NoAnswer, name)
+        if closing is not None and not closing.executed:
+            return Reaction(cut=True)
+        if closing is None and silent is not None and not silent.executed:
+            return _NOTHING
+        payload = self._carry_out(name, frame.o, now)
+        if closing is not None:
+            return Reaction(cut=True)
+        if silent is not None:
+            return _NOTHING
+        slow = faults.take(SlowLists) if name in LISTS else None
+        kind = FrameType.REPLY if payload is not None else FrameType.ERROR
+        return Reaction(
+            frame=encode_frame(kind, frame.i, name, UNKNOWN_FUNCTION if payload is None else payload),
+            delay_s=faults.latency_s() + (slow.delay_s if slow else 0.0),
+        )
+
+    def wants(self, event: Event) -> bool:
+        """Whether this connection is told of the event."""
+        if event.account is None:
+            return self.user is not None and self.user.user_id == event.user
+        return event.account in self.subscribed
+
+    def event_frame(self, event: Event) -> bytes:
+        """The event under the server's own number, which overlaps the client's even numbers.
+
+        The counter steps by two and is never behind the last request, so that an event carries the number of a
+        request that may still wait for its answer, and later ones those of requests to come. Live counters
+        overlap in the same way, only less often.
+        """
+        if self._exchange.faults.on(OwnNumbers):
+            self._event_number = max(self._event_number + 2, _OWN_NUMBERS_FROM)
+        else:
+            self._event_number = max(self._event_number + 2, self._last_request)
+            if self._event_number >= _OWN_NUMBERS_FROM:
+                self._event_number = 2
+        return encode_frame(FrameType.EVENT, self._event_number, event.name, event.payload)
+
+    def _carry_out(self, name: str, text: str, now: float) -> str | None:
+        """The reply's payload, None for a function that doesn't exist."""
+        handler = {
+            "Ping": self._ping,
+            "AuthenticateUser": self._authenticate,
+            "Authenticate2FA": self._second_factor,
+            "LogOut": self._log_out,
+            "SubscribeAccountEvents": self._subscribe,
+        }.get(name)
+        if handler is None:
+            return answer(self._exchange, self.user, name, text, now)
+        fault = self._exchange.faults.take(Error, name)
+        if fault is not None and not fault.executed:
+            return refusal(fault.code)
+        try:
+            payload = handler(read_body(text))
+        except Refused as error:
+            return refusal(error.code, error.detail)
+        return payload if fault is None else refusal(fault.code)
+
+    def _ping(self, _: Mapping[str, object]) -> str:
+        return '{"msg":"PONG"}'
+
+    def _authenticate(self, body: Mapping[str, object]) -> str:
+        admission = self._door.authenticate(body)
+        self.user, self._pending = admission.user or self.user, admission.pending
+        return admission.reply
+
+    def _second_factor(self, body: Mapping[str, object]) -> str:
+        admission = self._door.second_factor(self._pending, body)
+        self.user = admission.user or self.user
+        return admission.reply
+
+    def _log_out(self, _: Mapping[str, object]) -> str:
+        self.user = self._pending = None
+        self.subscribed.clear()
+        return RECEIVED
+
+    def _subscribe(self, body: Mapping[str, object]) -> str:
+        """False for an account that isn't one's own, unless one is the operator."""
+        if self.user is None:
+            raise Refused(20)
+        check_oms(self._exchange, body)
+        account = needed(body, "AccountId")
+        allowed = self.user.may_look(account) and account in self._exchange.accounts
+        if allowed:
+            self.subscribed.add(account)
+        return json.dumps({"Subscribe": allowed})
+
+
+def _for_the_log(text: str) -> Mapping[str, object] | str:
+    try:
+        body = read_body(text)
+    except Refused:
+        # What can't be read may hold a secret all the same.
+        return "" if any(key in text for key in SECRET_KEYS) else text[:_LOGGED_TEXT]
+    return {key: "hidden" if key in SECRET_KEYS else value for key, value in body.items()}
