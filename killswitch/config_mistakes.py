@@ -138,12 +138,8 @@ def unknown_variable(name: str) -> str:
     section = name.removeprefix(ENV_PREFIX).partition("__")[0]
     if section.lower() in ARRAYS:
         return f"{shown}: arrays of tables ([[{section.lower()}]]) can't be set from the environment"
-    model = SINGLE.get(section.lower())
-    known = keys_of(model) if model is not None else ()
-    candidates = (
-        [f"{ENV_PREFIX}{section.upper()}__{k.upper()}" for k in known]
-        if model is not None
-        else [f"{ENV_PREFIX}{s.upper()}__{k.upper()}" for s, m in SINGLE.items() for k in keys_of(m)]
-    )
-    close = difflib.get_close_matches(name.upper()[:100], candidates, n=1, cutoff=0.7)
-    return f"{shown}: unknown variable" + (f"; did you mean {close[0]}?" if close else "")
+    sections = {section.lower(): SINGLE[section.lower()]} if section.lower() in SINGLE else SINGLE
+    settings = [f"{table}__{key}".upper() for table, model in sections.items() for key in keys_of(model)]
+    meant = name.removeprefix(ENV_PREFIX).upper()[:100]
+    close = difflib.get_close_matches(meant, settings, n=1, cutoff=0.7)
+    return f"{shown}: unknown variable" + (f"; did you mean {ENV_PREFIX}{close[0]}?" if close else "")

@@ -227,10 +227,10 @@ def _rules(raw: Raw) -> Iterator[Mistake]:
             )
         for key in ("scope", "fallback"):
             yield from _scope(raw, row.get(key), ("rule", index, key))
-        yield from _labels(row, index, sources)
+        yield from _labels(raw, row, index, sources)
 
 
-def _labels(row: Raw, index: int, sources: list[_Source]) -> Iterator[Mistake]:
+def _labels(raw: Raw, row: Raw, index: int, sources: list[_Source]) -> Iterator[Mistake]:
     """The reading comes from some feed, with every label that the rule's scope and where need."""
     reading = _text(row, "reading")
     if not is_name(reading):
@@ -258,7 +258,12 @@ def _labels(row: Raw, index: int, sources: list[_Source]) -> Iterator[Mistake]:
         yield Mistake(("rule", index, "reading"), "no single feed gives it all the labels that scope and where need")
     # An account's number means another account at another OMS: a template must not carry it over.
     oms = _text(scope, "oms")
-    if templated and needed.keys() <= labels and is_name(oms) and all(source.oms not in (None, oms) for source in mine):
+    if (
+        templated
+        and needed.keys() <= labels
+        and oms in _names(raw, "oms")
+        and all(source.oms not in (None, oms) for source in mine)
+    ):
         yield Mistake(
             ("rule", index, "scope", "oms"), "its labels come from the feed of another OMS, whose ids mean others"
         )

@@ -1,0 +1,194 @@
+"""What `check` prints of a sound configuration: what rules watch and cancel, what is covered, what to know."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from killswitch.config import load
+from killswitch.inventory import WIDTH, describe, render, render_mistakes
+from tests.test_config import NONE, changed, toml_text
+
+SAMPLE = Path(__file__).parents[1] / "config" / "killswitch.toml"
+QOS = (
+    "Panic desk-button: a press with QoS 0 is lost while the daemon is away; set the device to QoS 1, which a "
+    "broker keeps for it."
+)
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "prime.secret").write_text("kept-from-everyone\n")
+    (tmp_path / "prime.secret").chmod(0o600)
+    return tmp_path
+
+
+def inventory(home, *changes, tables=None):
+    file = home / "killswitch.toml"
+    file.write_text(toml_text(changed(*changes) if tables is None else tables), "utf-8")
+    return describe(load(file, {}))
+
+
+def test_each_rule_says_what_it_watches_and_what_it_would_cancel(home):
+    btc, var = inventory(home).rules
+    assert btc.watches == "position with product BTC, from feed positions"
+    assert btc.trips == "when the size of position is above 50.0"
+    assert btc.cancels == "prime: the account in the reading's label account, all users, all instruments"
+    assert (btc.owner, btc.when_stale, btc.when_bad) == ("risk desk", "warns", "warns")
+    assert var.watches == "var, from feed var"
+    assert var.trips == "when var is above 250000 for 2 s"
+    assert var.when_stale == ("trips; where no series is known, cancels prime: account 14, all users, all instruments")
+
+
+def test_below_and_ids_in_a_scope_are_put_into_words(home):
+    rule = inventory(
+        home,
+        ("rule", 0, "above", NONE),
+        ("rule", 0, "below", Decimal("-0.5")),
+        ("rule", 0, "absolute", False),
+        ("rule", 0, "scope", {"oms": "prime", "account": 14, "instrument": 25}),
+    ).rules[0]
+    assert rule.trips == "when position is below -0.5"
+    assert rule.cancels == "prime: account 14, instrument 25, all users"
+
+
+def test_each_button_says_what_presses_it(home):
+    (panic,) = inventory(home).panics
+    assert panic.presses == 'a payload with "action" = "emergency"'
+    assert panic.cancels == "prime: account 14, all users, all instruments"
+    assert inventory(home, ("panic", 0, "match", "a\x1b[2J")).panics[0].presses == r'the payload "a\u001b[2J"'
+    assert inventory(home, ("panic", 0, "match", NONE)).panics[0].presses == "any payload that isn't empty"
+
+
+def test_each_account_says_what_reaches_it_whole_and_in_part(home):
+    tables = changed(("oms", 0, "accounts", [14, 15, 16]))
+    tables["rule"][0]["where"] = {"account": 14}
+    tables["rule"][1]["scope"] = {"oms": "prime", "account": "{account}", "instrument": "{instrument}"}
+    (oms,) = inventory(home, tables=tables).oms
+    assert [(lines.account, lines.whole, lines.partly) for lines in oms.accounts] == [
+        (14, ("rule btc-position", "panic desk-button"), ("rule var-limit",)),
+        (15, (), ("rule var-limit",)),
+        (16, (), ("rule var-limit",)),
+    ]
+    assert oms.uncovered == ()
+    assert (
+        "OMS prime: account 15 is covered for some users or instruments only, by rule var-limit."
+        in inventory(home, tables=tables).findings
+    )
+
+
+def test_accounts_that_nothing_covers_are_a_finding(home):
+    tables = changed(("rule", []))
+    found = inventory(home, tables=tables)
+    assert found.oms[0].uncovered == (15,)
+    assert found.findings == (
+        "There are no rules: nothing trips by itself, the daemon works for commands alone.",
+        "OMS prime: no rule and no panic covers account 15; only a command or a signal cancels there.",
+        QOS,
+    )
+    tables["panic"] = []
+    tables["oms"][0]["accounts"] = list(range(1, 13))
+    assert (
+        "OMS prime: no rule and no panic covers accounts 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more; only a command "
+        "or a signal cancels there."
+    ) in inventory(home, tables=tables).findings
+
+
+def test_a_configuration_without_a_finding_exits_0_and_with_one_1(home):
+    assert inventory(home).findings == (QOS,)
+    assert inventory(home).exit_code == 1
+    quiet = inventory(home, ("panic", []))
+    assert (quiet.findings, quiet.exit_code) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        (
+            [("mqtt", "urls", [])],
+            "There is no broker: commands come over HTTP and by signal only, and no panic topic is heard.",
+        ),
+        (
+            [("http", "listen", "0.0.0.0:9464")],
+            (
+                "HTTP listens on an address that isn't loopback: commands are answered with 403 there, since they can't "
+                "be signed yet; metrics and state are open to whoever reaches it."
+            ),
+        ),
+        (
+            [("mqtt", "urls", ["mqtt://broker.example"])],
+            "Broker broker.example:1883: commands and passwords cross the network unencrypted (mqtt://).",
+        ),
+        (
+            [("oms", 0, "gateways", ["ws://oms.example/WSGateway/"])],
+            "OMS prime: the sign-in to oms.example:80 crosses the network unencrypted (ws://).",
+        ),
+        (
+            [("panic", 0, "scope", "account", 41)],
+            "Panic desk-button: account 41 isn't in the list of accounts of OMS prime; one of the two is wrong.",
+        ),
+        (
+            [("rule", 1, "fallback", "account", 41)],
+            "Rule var-limit, fallback: account 41 isn't in the list of accounts of OMS prime; one of the two is wrong.",
+        ),
+        (
+            [("rule", 0, "on_stale", "ignore")],
+            "Rule btc-position: when its feed falls silent nothing happens (on_stale).",
+        ),
+    ],
+)
+def test_what_somebody_should_know_is_a_sentence(home, changes, finding):
+    assert finding in inventory(home, *changes).findings
+
+
+def test_readings_of_another_oms_that_meet_a_rule_s_template_are_a_finding(home):
+    tables = changed()
+    tables["oms"].append({**tables["oms"][0], "name": "backup"})
+    tables["feed"].append({**tables["feed"][0], "name": "backup-positions", "oms": "backup"})
+    assert (
+        "Rule btc-position: position comes from OMS backup as well, whose ids mean other accounts than at OMS "
+        "prime; give the rule a where that tells them apart."
+    ) in inventory(home, tables=tables).findings
+
+
+def test_a_secret_that_everyone_on_the_host_can_read_is_a_finding(home):
+    (home / "prime.secret").chmod(0o644)
+    assert (
+        f'oms "prime".secret_file: everyone on this host can read the file {home}/prime.secret; chmod 600 closes it.'
+        in inventory(home).findings
+    )
+
+
+def test_the_text_fits_80_columns_and_holds_no_secret(home):
+    text = render(inventory(home))
+    assert max(len(line) for line in text.splitlines() if str(home) not in line) <= WIDTH
+    assert "kept-from-everyone" not in text
+    assert tomllib.loads(SAMPLE.read_text("utf-8"))["oms"][0]["api_key"] not in text
+    for words in (
+        "Rule btc-position (owner: risk desk)",
+        "  account 15  rule btc-position, rule var-limit\n",
+        "  whole OMS   a scope without account and user is not allowed (whole_oms)\n",
+        "Findings: 1\n- Panic desk-button: a press with QoS 0 is lost",
+    ):
+        assert words in text
+    assert render(inventory(home, ("panic", []))).endswith("\nNo findings.\n")
+
+
+def test_the_inventory_is_json_as_it_is(home):
+    found = inventory(home)
+    again = json.loads(json.dumps(asdict(found)))
+    assert again["oms"][0]["accounts"][0]["account"] == 14
+    assert again["findings"] == [QOS]
+    assert again["fingerprint"] == found.fingerprint
+
+
+def test_mistakes_are_listed_one_under_the_other():
+    text = render_mistakes(("daemon.name: it is required", "x: " + "word " * 30))
+    assert text.startswith("2 mistakes in the configuration:\n- daemon.name: it is required\n- x: word")
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert render_mistakes(("a: b",)) == "1 mistake in the configuration:\n- a: b\n"
