@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import (
     CancelRejected,
@@ -17,6 +17,9 @@ from killswitch.wire.frame import ProtocolError
 
 if TYPE_CHECKING:
     from killswitch.wire.frame import Frame
+
+LOGGED_OUT: Final = "LogoutEvent"
+"""No document lists it, but it is sent: the session's calls will be refused from here on."""
 
 
 def read_event(frame: Frame, oms: str, session: int, wall: float) -> tuple[Event, ...]:

@@ -1,0 +1,208 @@
+"""The link to one gateway of an OMS, kept warm for ever: connect, sign in, subscribe, and again when it ends.
+
+It maps the core's calls to frames and answers back to events. It repeats no call, carries no frame over from
+one session to the next, and tells a refused sign-in from a lost link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+
+from killswitch.adapters.oms_calls import Call
+from killswitch.adapters.oms_session import Ended, Failed, Home, Patience, Refused, Session
+from killswitch.adapters.oms_socket import FOREIGN_ERRORS, in_words, open_socket
+from killswitch.adapters.oms_waits import link_wait_s, refused_wait_s
+from killswitch.domain.messages import (
+    CancelAllOrders,
+    DropSession,
+    Event,
+    LinkFailed,
+    Lost,
+    SignInRefused,
+    Withdraw,
+)
+from killswitch.wire import alphapoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Credentials", "KeyCredentials", "OmsAction", "OmsLink", "PasswordCredentials", "Patience"]
+
+_log = logging.getLogger("killswitch.adapters.oms")
+
+OmsAction: TypeAlias = Call | Withdraw | DropSession
+
+STEADY_S: Final = 5.0
+"""A session that was up for less doesn't count as a success: a gateway that accepts and closes at once would
+be called twenty times a second."""
+
+_SIGNATURE_LIKE: Final = re.compile(r"[0-9a-fA-F]{32,}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCredentials:
+    """An API key: it needs no second factor."""
+
+    user_id: int
+    api_key: str = field(repr=False)
+    secret: str = field(repr=False)
+
+    def request(self, nonce: str) -> alphapoint.Request:
+        """The sign-in."""
+        return alphapoint.sign_in_with_key(self.api_key, self.secret, str(self.user_id), nonce)
+
+    def hidden(self) -> tuple[str, ...]:
+        """What may stand in no sentence."""
+        return (self.secret, self.api_key)
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordCredentials:
+    """A user name; the gateway may demand a second factor, which a daemon can't give."""
+
+    username: str
+    password: str = field(repr=False)
+
+    def request(self, _nonce: str) -> alphapoint.Request:
+        """The sign-in."""
+        return alphapoint.sign_in_with_password(self.username, self.password)
+
+    def hidden(self) -> tuple[str, ...]:
+        """What may stand in no sentence."""
+        return (self.password,)
+
+
+Credentials: TypeAlias = KeyCredentials | PasswordCredentials
+
+
+class OmsLink:
+    """One gateway. `run` it in a task; `do` puts actions; facts come out through `submit`.
+
+    `gateway` is host:port, for people and metrics. `accounts`: whose events to subscribe. `submit` must not
+    block. `new_session` gives numbers that nobody uses twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        oms: str,
+        oms_id: int,
+        url: str,
+        gateway: str,
+        credentials: Credentials,
+        accounts: Sequence[int],
+        submit: Callable[[Event], None],
+        wall: Callable[[], float],
+        new_session: Callable[[], int],
+        patience: Patience | None = None,
+    ) -> None:
+        self._home = Home(
+            oms=oms,
+            oms_id=oms_id,
+            gateway=gateway,
+            accounts=tuple(accounts),
+            submit=submit,
+            wall=wall,
+            patience=patience or Patience(),
+        )
+        self._url = url
+        self._credentials = credentials
+        self._new_session = new_session
+        self._session: Session | None = None
+        self._failures = 0
+        self._refusals = 0
+        self._logged = ""  # the kind of trouble that was logged since the last session
+
+    def do(self, action: OmsAction) -> None:
+        """Take an action; returns at once. A call for any session but the present one is Lost."""
+        session = self._session
+        match action:
+            case Withdraw(oms=oms, calls=calls):
+                if session is not None and oms == self._home.oms:
+                    session.withdraw(calls)
+            case DropSession(session=number, why=why):
+                if session is not None and number == session.number:
+                    session.drop(why)
+            case _:
+                if session is None or action.session != session.number:
+                    self._lost(action, "it was for a session that is gone")
+                elif _oms_of(action) != self._home.oms:
+                    self._lost(action, "it was for another OMS")
+                else:
+                    session.take(action)
+
+    async def run(self) -> None:
+        """Keep the link; returns only by cancellation, and closes the session then."""
+        while True:
+            wait_s = await self._attempt()
+            await asyncio.sleep(wait_s)
+
+    async def _attempt(self) -> float:
+        """One connection from beginning to end; seconds to wait before the next."""
+        try:
+            socket = await open_socket(self._url)
+        except FOREIGN_ERRORS as error:
+            return self._link_failed(in_words(error))
+        # Any text will do as a nonce, as long as it is a fresh one.
+        sign_in = self._credentials.request(str(int(self._home.wall() * 1_000_000)))
+        self._session = Session(self._home, socket, self._new_session(), sign_in)
+        try:
+            ending = await self._session.run()
+        finally:
+            self._session = None
+        match ending:
+            case Failed(why):
+                return self._link_failed(self._clean(why))
+            case Refused(why):
+                return self._sign_in_refused(self._clean(why))
+            case Ended(why, lasted_s):
+                return self._ended(why, lasted_s)
+            case _:
+                assert_never(ending)
+
+    def _link_failed(self, why: str) -> float:
+        home = self._home
+        self._failures += 1
+        wait_s = link_wait_s(self._failures)
+        self._say("link", why, wait_s)
+        home.submit(LinkFailed(wall=home.wall(), oms=home.oms, gateway=home.gateway, why=why))
+        return wait_s
+
+    def _sign_in_refused(self, why: str) -> float:
+        home = self._home
+        self._refusals += 1
+        wait_s = refused_wait_s(self._refusals)
+        self._say("sign-in", f"sign-in refused: {why}", wait_s)
+        home.submit(SignInRefused(wall=home.wall(), oms=home.oms, gateway=home.gateway, why=why))
+        return wait_s
+
+    def _ended(self, why: str, lasted_s: float) -> float:
+        self._refusals = 0
+        self._failures = 1 if lasted_s >= STEADY_S else self._failures + 1
+        wait_s = link_wait_s(self._failures)
+        self._logged = ""
+        self._say("lost", f"session lost: {why}", wait_s)
+        return wait_s
+
+    def _say(self, kind: str, why: str, wait_s: float) -> None:
+        """The first trouble of its kind since the last session is a warning, the rest is for debugging."""
+        level = logging.DEBUG if kind == self._logged else logging.WARNING
+        self._logged = kind
+        _log.log(level, "%s %s: %s; again in %.2f s", self._home.oms, self._home.gateway, why, wait_s)
+
+    def _clean(self, text: str) -> str:
+        """A text from the other side without what we told it: a server may quote the frame it refuses."""
+        for secret in self._credentials.hidden():
+            text = text.replace(secret, "***") if secret else text
+        return _SIGNATURE_LIKE.sub("***", text)
+
+    def _lost(self, call: Call, why: str) -> None:
+        self._home.submit(Lost(wall=self._home.wall(), call=call.call, session=call.session, why=why))
+
+
+def _oms_of(call: Call) -> str:
+    return call.scope.oms if isinstance(call, CancelAllOrders) else call.oms

@@ -1,0 +1,382 @@
+"""One session with a gateway: from a fresh connection to its end.
+
+It signs in, subscribes, writes calls in the order in which they came (cancels before lists), reads answers
+and events, and watches whether bytes still arrive. It repeats nothing and decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from websockets.exceptions import ConnectionClosed
+
+from killswitch.adapters.oms_calls import answer_to, request_for
+from killswitch.adapters.oms_socket import abort, close, in_words, read_message
+from killswitch.domain.messages import (
+    AnswerKind,
+    CancelAllOrders,
+    CancelOrder,
+    Event,
+    Heard,
+    LinkFailed,
+    Lost,
+    Sent,
+    SessionDown,
+    SessionUp,
+)
+from killswitch.wire import alphapoint
+from killswitch.wire.alphapoint_events import LOGGED_OUT, read_event
+from killswitch.wire.alphapoint_replies import NotSignedIn, SignedIn, read_sign_in, read_subscribed
+from killswitch.wire.frame import Frame, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from killswitch.adapters.oms_calls import Call
+    from killswitch.adapters.oms_socket import Connection
+
+_log = logging.getLogger("killswitch.adapters.oms")
+
+LANE_MAX: Final = 100_000
+"""Calls that may wait to be written, a lane. At the limit a call is Lost at once: the core decides again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a session waits for what, in seconds."""
+
+    sign_in_s: float = 10.0
+    subscribed_s: float = 5.0
+    ping_after_s: float = 2.0  # nothing heard for so long: ask
+    dead_after_s: float = 5.0  # not a byte for so long: half-open
+    beat_s: float = 0.25  # how often to look
+    heard_every_s: float = 1.0
+    speak_every_s: float = 60.0  # the gateway ends a session after an hour without a call of ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """What a session belongs to, and where its facts go."""
+
+    oms: str
+    oms_id: int
+    gateway: str
+    accounts: Sequence[int]
+    submit: Callable[[Event], None]
+    wall: Callable[[], float]
+    patience: Patience
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A call on its way. `sent`: it was reported so."""
+
+    call: Call
+    request: alphapoint.Request
+    sent: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Own:
+    """A request of the session's own, whose answer it awaits."""
+
+    answer: asyncio.Future[Frame] = field(repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class _Ping:
+    """Are you there?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The session ended before it was up because the sign-in was refused."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The session ended before it was up."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session was up, for so long."""
+
+    why: str
+    lasted_s: float
+
+
+Ending: TypeAlias = Refused | Failed | Ended
+
+
+class Session:
+    """One connection that may become a session; `number` is never used again."""
+
+    def __init__(self, home: Home, socket: Connection, number: int, sign_in: alphapoint.Request) -> None:
+        self.number = number
+        self._sign_in = sign_in
+        self.up = False
+        self._home = home
+        self._socket = socket
+        self._talk: alphapoint.Conversation[_Asked | _Own | _Ping] = alphapoint.Conversation()
+        self._cancels: deque[_Asked] = deque()
+        self._lists: deque[_Asked] = deque()
+        self._wake = asyncio.Event()
+        self._signed_in = asyncio.Event()
+        self._ping_wanted = False
+        self._pinging = False
+        self._spoke_at = 0.0
+        self._heard_at = 0.0
+        self._up_since = 0.0
+        self._ending: Refused | str | None = None  # a string: why the link was given up
+        self._odd_frames = 0
+
+    # --- the other side of do() ----------------------------------------------------------------------------
+
+    def take(self, call: Call) -> None:
+        """Put a call in its lane. Lost at once when the session is going, or the call can't be said."""
+        if not self.up or self._ending is not None:
+            self._lose(call, "the session is gone")
+            return
+        try:
+            request = request_for(call, self._home.oms_id)
+        except ValueError as error:
+            _log.error("%s: call %d can't be said: %s", self._home.oms, call.call, error)
+            self._lose(call, f"it can't be said: {error}")
+            return
+        lane = self._cancels if isinstance(call, CancelAllOrders | CancelOrder) else self._lists
+        if len(lane) >= LANE_MAX:
+            self._lose(call, f"{LANE_MAX} calls wait already")
+            return
+        lane.append(_Asked(call, request))
+        self._wake.set()
+
+    def withdraw(self, calls: tuple[int, ...]) -> None:
+        """Drop those of these calls that aren't written; each is Lost."""
+        named = set(calls)
+        for lane in (self._cancels, self._lists):
+            waiting = tuple(lane)
+            lane.clear()
+            for asked in waiting:
+                if asked.call.call in named:
+                    self._lose(asked.call, "withdrawn before it was written")
+                else:
+                    lane.append(asked)
+
+    def drop(self, why: str) -> None:
+        """Give this link up, now: nothing more is written, and what hangs on it is Lost."""
+        if self._ending is None:
+            self._ending = why
+        abort(self._socket)
+
+    # --- its life ------------------------------------------------------------------------------------------
+
+    async def run(self) -> Ending:
+        """From the fresh connection to its end; everything about it is reported when this returns."""
+        why = "stopped"
+        try:
+            async with asyncio.TaskGroup() as group:
+                beside = [group.create_task(c) for c in (self._greet(), self._write(), self._watch())]
+                why = await self._read()
+                for task in beside:
+                    task.cancel()
+        finally:
+            # Also when we are cancelled: what was written just now should still leave.
+            lasted_s = self._report_down(self._ending if isinstance(self._ending, str) else why)
+            if self._ending is None:
+                await close(self._socket)
+        if isinstance(self._ending, Refused):
+            return self._ending
+        why = self._ending or why
+        return Failed(why) if lasted_s is None else Ended(why, lasted_s)
+
+    def _report_down(self, why: str) -> float | None:
+        """Lost for each call that hangs, then SessionDown. Seconds it was up; None: it never was."""
+        written = [tag for tag in self._talk.pending() if isinstance(tag, _Asked)]
+        for asked in sorted([*written, *self._cancels, *self._lists], key=lambda a: a.call.call):
+            self._lose(asked.call, f"the session ended: {why}")
+        self._cancels.clear()
+        self._lists.clear()
+        if not self.up:
+            return None
+        self.up = False
+        home = self._home
+        home.submit(SessionDown(wall=home.wall(), oms=home.oms, gateway=home.gateway, session=self.number, why=why))
+        return asyncio.get_running_loop().time() - self._up_since
+
+    async def _greet(self) -> None:
+        """Sign in, await the answer, subscribe, await the answers: only then is the session up."""
+        home, patience = self._home, self._home.patience
+        try:
+            async with asyncio.timeout(patience.sign_in_s):
+                frame = await (await self._ask_own(self._sign_in))
+        except TimeoutError:
+            self.drop(f"no answer to the sign-in within {patience.sign_in_s:g} s")
+            return
+        match read_sign_in(frame):
+            case NotSignedIn(why, passing):
+                self._ending = why if passing else Refused(why)
+                abort(self._socket)
+                return
+            case SignedIn():
+                self._signed_in.set()
+        await self._subscribe()
+        self.up = True
+        self._up_since = asyncio.get_running_loop().time()
+        _log.info("%s %s: session %d is up", home.oms, home.gateway, self.number)
+        home.submit(SessionUp(wall=home.wall(), oms=home.oms, gateway=home.gateway, session=self.number))
+
+    async def _subscribe(self) -> None:
+        """SubscribeAccountEvents for each account, all asked at once. A refusal stops nothing.
+
+        A session without events still cancels and lists: evidence rests on lists alone.
+        """
+        home = self._home
+        waiting = {
+            account: await self._ask_own(alphapoint.subscribe_account_events(home.oms_id, account))
+            for account in home.accounts
+        }
+        if waiting:
+            await asyncio.wait(waiting.values(), timeout=home.patience.subscribed_s)
+        for account, answer in waiting.items():
+            said = read_subscribed(answer.result()) if answer.done() else None
+            if said is not None and said.kind is AnswerKind.RECEIVED:
+                continue
+            why = "no answer" if said is None else said.text or f"answer {said.label}"
+            sentence = f"no events of account {account}: {why}"
+            _log.warning("%s %s: %s", home.oms, home.gateway, sentence)
+            home.submit(LinkFailed(wall=home.wall(), oms=home.oms, gateway=home.gateway, why=sentence))
+
+    async def _ask_own(self, request: alphapoint.Request) -> asyncio.Future[Frame]:
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        await self._say(request, _Own(answer))
+        return answer
+
+    # --- writing -------------------------------------------------------------------------------------------
+
+    async def _say(self, request: alphapoint.Request, tag: _Asked | _Own | _Ping) -> bool:
+        """Write one frame; False when the connection is gone, which the reader then tells."""
+        self._spoke_at = asyncio.get_running_loop().time()
+        try:
+            await self._socket.send(self._talk.ask(request, tag), text=True)
+        except ConnectionClosed:
+            return False
+        return True
+
+    async def _write(self) -> None:
+        """Empty the lanes: cancels, then a Ping that is due, then lists. A cancel never waits behind a list."""
+        while self._ending is None:
+            if self._cancels:
+                alive = await self._write_call(self._cancels.popleft())
+            elif self._ping_wanted:
+                self._ping_wanted = False
+                alive = await self._say(alphapoint.ping(), _Ping())
+            elif self._lists:
+                alive = await self._write_call(self._lists.popleft())
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            if not alive:
+                return
+            await asyncio.sleep(0)  # sending doesn't pause by itself: let answers be read between frames
+
+    async def _write_call(self, asked: _Asked) -> bool:
+        alive = await self._say(asked.request, asked)
+        if alive:
+            self._report_sent(asked)
+        return alive
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    async def _read(self) -> str:
+        """Read until the connection ends, and say why it did. Nothing slow is awaited here."""
+        while True:
+            try:
+                data = await read_message(self._socket)
+            except ConnectionClosed as error:
+                return in_words(error)
+            try:
+                self._hear(data)
+            except ProtocolError as error:
+                self._odd(str(error))
+
+    def _hear(self, data: bytes) -> None:
+        match self._talk.hear(data):
+            case alphapoint.EventFrame(frame):
+                self._event(frame)
+            case alphapoint.Reply(_Own(answer), frame):
+                if not answer.done():
+                    answer.set_result(frame)
+            case alphapoint.Reply(_Ping(), _):
+                self._pinging = False
+                self._report_heard()
+            case alphapoint.Reply(_Asked() as asked, frame):
+                # The answer can be read before the writer is told that its frame is out.
+                self._report_sent(asked)
+                self._home.submit(answer_to(asked.call, frame, self.number, self._home.wall()))
+            case alphapoint.Ignored(why):
+                self._odd(why)
+
+    def _event(self, frame: Frame) -> None:
+        if frame.n == LOGGED_OUT:
+            self.drop("the gateway logged us out")
+        elif self.up:
+            # What comes while we are still subscribing is in the lists that follow SessionUp.
+            for event in read_event(frame, self._home.oms, self.number, self._home.wall()):
+                self._home.submit(event)
+
+    def _odd(self, why: str) -> None:
+        self._odd_frames += 1
+        level = logging.WARNING if self._odd_frames == 1 else logging.DEBUG
+        _log.log(level, "%s %s: a frame was ignored: %s", self._home.oms, self._home.gateway, why)
+
+    # --- watching ------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Ask when nothing is heard, and give the link up when not even a byte comes."""
+        await self._signed_in.wait()
+        loop, patience = asyncio.get_running_loop(), self._home.patience
+        before, seen, silent_s = loop.time(), self._socket.bytes_heard, 0.0
+        while True:
+            await asyncio.sleep(patience.beat_s)
+            now = loop.time()
+            # After our own process stood still, what lies in the socket is read before silence counts.
+            silent_s += min(now - before, 2 * patience.beat_s)
+            before = now
+            if self._socket.bytes_heard != seen:
+                seen, silent_s = self._socket.bytes_heard, 0.0
+                self._pinging = False  # the next silence asks again, even if this Ping was never answered
+                if self.up and now - self._heard_at >= patience.heard_every_s:
+                    self._report_heard()
+            if silent_s >= patience.dead_after_s:
+                self.drop(f"half-open: not a byte for {patience.dead_after_s:g} s")
+                return
+            quiet = silent_s >= patience.ping_after_s or now - self._spoke_at >= patience.speak_every_s
+            if quiet and not self._pinging:
+                self._pinging = self._ping_wanted = True
+                self._wake.set()
+
+    # --- reports -------------------------------------------------------------------------------------------
+
+    def _report_sent(self, asked: _Asked) -> None:
+        if not asked.sent:
+            asked.sent = True
+            self._home.submit(Sent(wall=self._home.wall(), call=asked.call.call, session=self.number))
+
+    def _report_heard(self) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        if self.up:
+            self._home.submit(Heard(wall=self._home.wall(), oms=self._home.oms, session=self.number))
+
+    def _lose(self, call: Call, why: str) -> None:
+        home = self._home
+        home.submit(Lost(wall=home.wall(), call=call.call, session=call.session, why=why))
