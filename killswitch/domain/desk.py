@@ -71,17 +71,17 @@ class Desk:
             del self._used[next(iter(self._used))]
         receipt = Receipt(event.id, event.via, event.token, accepted=True, reason=reason, trip=trip)
         self._outbox.after(receipt, n)
-        self._acknowledge_after(n, receipt, event.token)
+        self._acknowledge_after(n, receipt, event.token, event.via)
 
     def repeat(self, event: TripRequested | ResetRequested, used: Used) -> None:
         """The same command again: the first receipt again, once that is safe."""
         receipt = Receipt(event.id, event.via, event.token, accepted=used.accepted, reason=used.reason, trip=used.trip)
         self._outbox.after(receipt, used.n)
-        self._acknowledge_after(used.n, receipt, event.token)
+        self._acknowledge_after(used.n, receipt, event.token, event.via)
 
     def pressed(self, event: ButtonPressed, n: int) -> None:
         """A button has no id and gets no receipt; its delivery is acknowledged once record `n` is on disk."""
-        self._acknowledge_after(n, None, event.token)
+        self._acknowledge_after(n, None, event.token, event.via)
 
     def refuse(self, event: TripRequested | ResetRequested, command: str, reason: str) -> None:
         """No, with a sentence; nothing changes."""
@@ -92,7 +92,7 @@ class Desk:
     def malformed(self, event: CommandRefused) -> None:
         """Something that is no command: acknowledged at once, told where it can be, and nothing else happens."""
         if event.noise:
-            self._acknowledge(event.token)
+            self._acknowledge(event.token, event.via)
             return
         text = f"a {event.command} command was refused: {event.reason}"
         self._say_no(event.id, event.via, event.token, text, reason=event.reason, wall=event.wall)
@@ -128,17 +128,18 @@ class Desk:
             self._outbox.put(Receipt(id_, via, token, accepted=False, reason=reason, trip=None))
         elif via == "http":
             self._outbox.put(Receipt("", via, token, accepted=False, reason=reason, trip=None))
-        self._acknowledge(token)
+        self._acknowledge(token, via)
 
-    def _acknowledge(self, token: object) -> None:
-        if token is not None:
+    def _acknowledge(self, token: object, via: Via) -> None:
+        if via == "mqtt" and token is not None:
             self._outbox.put(Acknowledge(token))
 
-    def _acknowledge_after(self, n: int, receipt: Receipt | None, token: object) -> None:
-        if token is None:
+    def _acknowledge_after(self, n: int, receipt: Receipt | None, token: object, via: Via) -> None:
+        """Only a broker wants to be told; an HTTP request is answered by its receipt."""
+        if via != "mqtt" or token is None:
             return
         if n <= self._outbox.journalled_n:
-            self._acknowledge(token)
+            self._acknowledge(token, via)
             return
         delivery = self._deliveries["taken"] + 1
         self._deliveries["taken"] = delivery
@@ -154,7 +155,7 @@ class Desk:
         _, receipt, token = self._unacknowledged[delivery]
         del self._unacknowledged[delivery]
         self._outbox.take_back(("ack", delivery))
-        self._acknowledge(token)
+        self._acknowledge(token, "mqtt")
         if receipt is not None:
             self._outbox.put(replace(receipt, durable=False))
 

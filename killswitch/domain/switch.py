@@ -59,6 +59,8 @@ from killswitch.domain.messages import (
     SessionUp,
     SetAside,
     SignInRefused,
+    Started,
+    Stopped,
     Stopping,
     Tick,
     Tripped,
@@ -719,9 +721,19 @@ class KillSwitch:
             self._last_state["state"] = brief
             self._outbox.after(AnnounceState(self._worst().value, views), n)
 
-    def first_announcements(self) -> tuple[Action, ...]:
-        """What is true before any event: for the start, once the journal is read."""
+    def begin(self, version: str, config: str, wall: float) -> tuple[Action, ...]:
+        """What is true before any event: for the start, once the journal is read. `config`: its fingerprint."""
+        self._outbox.record(Started(self.settings.daemon, version, config), wall)
+        for note in self._notes:
+            self._outbox.record(Noted("note", note), wall)
         self._announce()
+        self._undo.commit()
+        return self._outbox.take()
+
+    def end(self, wall: float) -> tuple[Action, ...]:
+        """The last record of an orderly stop: what is not confirmed, in words."""
+        left = ", ".join(t.id for t in self._trips.values() if t.state is not State.CONFIRMED)
+        self._outbox.record(Stopped(self.settings.daemon, left), wall)
         self._undo.commit()
         return self._outbox.take()
 

@@ -1,0 +1,395 @@
+"""The composition root: build everything, run it in one TaskGroup, mind the signals and systemd.
+
+A task that fails takes the process with it; systemd starts it again, the journal latches again, and it sweeps
+again. The other side's failures are events, never exceptions here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Final
+
+from killswitch import __version__
+from killswitch.adapters.http import HttpFace
+from killswitch.adapters.http_server import Listen, ListenError
+from killswitch.adapters.journal import Journal, JournalError, JournalInUse, JournalUnreadable
+from killswitch.adapters.metrics import Metrics
+from killswitch.adapters.mqtt import Button, CommandLink
+from killswitch.adapters.mqtt_feed import FeedLink
+from killswitch.adapters.mqtt_session import Broker
+from killswitch.adapters.oms import Credentials, KeyCredentials, OmsLink, PasswordCredentials
+from killswitch.config_tables import KeySignIn
+from killswitch.domain.messages import (
+    Acknowledge,
+    Action,
+    AnnounceEvent,
+    AnnounceState,
+    AnnounceTrip,
+    CancelAllOrders,
+    CancelOrder,
+    ClearTrip,
+    DropSession,
+    Event,
+    EverythingTripped,
+    ListOpenOrders,
+    ListPositions,
+    ListUserAccounts,
+    Preview,
+    Receipt,
+    Record,
+    Restored,
+    Stopping,
+    Tripped,
+    Withdraw,
+)
+from killswitch.domain.switch import KillSwitch
+from killswitch.loop import Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from killswitch.config import Config
+    from killswitch.config_tables import Oms
+    from killswitch.domain.view import View
+
+log = logging.getLogger("killswitch")
+
+HEALTHY_S: Final = 5.0
+"""The loop must have turned this recently for /healthz to say yes."""
+LISTEN_AGAIN_S: Final = 5.0
+FLUSH_S: Final = 3.0
+DONE, NO, FILES = 0, 1, 2
+LOUD: Final = frozenset(
+    {"tripped", "escalated", "late_arrival", "set_aside", "journal_failed", "sign_in_refused", "refused"}
+)
+"""Kinds of events that are logged as warnings."""
+
+
+def now() -> float:
+    """Monotonic seconds that count suspended time too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def notify(state: str) -> None:
+    """Tell systemd, where there is one (sd_notify(3): a datagram to $NOTIFY_SOCKET; @ is an abstract one)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.connect("\0" + address[1:] if address.startswith("@") else address)
+            sock.sendall(state.encode())
+    except OSError as error:
+        log.warning("systemd could not be told %s: %s", state.split("=", maxsplit=1)[0], error.strerror)
+
+
+def broker_of(config: Config) -> Broker | None:
+    """The broker as the adapters want it, or None where none is configured."""
+    if not config.mqtt.brokers:
+        return None
+    mqtt, broker = config.mqtt, config.mqtt.brokers[0]
+    return Broker(
+        host=broker.host,
+        port=broker.port,
+        tls=broker.tls,
+        ca_file=str(mqtt.ca_file) if mqtt.ca_file else None,
+        cert_file=str(mqtt.cert_file) if mqtt.cert_file else None,
+        key_file=str(mqtt.key_file) if mqtt.key_file else None,
+        username=mqtt.username or None,
+        password=str(mqtt.password) if mqtt.password is not None else None,
+    )
+
+
+def links_of(omses: Iterable[Oms], submit: Callable[[Event], None], wall: Callable[[], float]) -> dict[str, OmsLink]:
+    """One link per OMS, by its name."""
+    numbers = itertools.count(1)
+    links = {}
+    for oms in omses:
+        gateway = oms.gateways[0]
+        sign_in = oms.sign_in
+        credentials: Credentials
+        if isinstance(sign_in, KeySignIn):
+            credentials = KeyCredentials(sign_in.user_id, sign_in.api_key, str(sign_in.secret))
+        else:
+            credentials = PasswordCredentials(sign_in.username, str(sign_in.password))
+        links[oms.name] = OmsLink(
+            oms=oms.name,
+            oms_id=oms.oms_id,
+            url=gateway.url,
+            gateway=gateway.address,
+            credentials=credentials,
+            accounts=oms.accounts,
+            submit=submit,
+            wall=wall,
+            new_session=lambda: next(numbers),
+        )
+    return links
+
+
+def oms_owner(links: Mapping[str, OmsLink]) -> Callable[[Action], None]:
+    """Hands an OMS's actions to its link."""
+
+    def own(action: Action) -> None:
+        match action:
+            case CancelAllOrders():
+                links[action.scope.oms].do(action)
+            case CancelOrder() | ListOpenOrders() | ListUserAccounts() | ListPositions() | Withdraw() | DropSession():
+                links[action.oms].do(action)
+            case _:
+                raise TypeError(f"no OMS carries out {type(action).__name__}")
+
+    return own
+
+
+OMS_ACTIONS: Final = (
+    CancelAllOrders,
+    CancelOrder,
+    ListOpenOrders,
+    ListUserAccounts,
+    ListPositions,
+    Withdraw,
+    DropSession,
+)
+
+
+class Daemon:
+    """One daemon of one configuration. `run` it once."""
+
+    def __init__(self, config: Config, env: Mapping[str, str], *, wall: Callable[[], float] = time.time) -> None:
+        self._config, self._env, self._wall = config, env, wall
+        self._waiting: list[Event] = []  # what the adapters say before there is a loop
+        self._submit: Callable[[Event], None] = self._waiting.append
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Until SIGTERM. Returns the exit code; a fault of ours raises."""
+        try:
+            journal, restored = self._open_journal()
+        except JournalInUse as error:
+            log.error("%s", error)
+            return NO
+        except JournalError as error:
+            log.error("%s", error)
+            return FILES
+        self._build(journal, restored)
+        for note in (*self._config.notes(), *restored.warnings):
+            log.warning("%s", note)
+        self._mind_signals()
+        self._loop.hand_out(self._switch.begin(__version__, self._config.fingerprint(), self._wall()))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(job, name=name) for name, job in self._jobs()]
+                notify("READY=1")
+                log.info("%s watches: %s", self._config.daemon.name, self._switch.view(now()).state)
+                await self._stop.wait()
+                await self._stop_in_order()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            lost = await journal.close()
+            if lost:
+                log.error("%d records could not be kept", lost)
+        return DONE
+
+    def submit(self, event: Event) -> None:
+        """A fact, from any adapter or from the outside."""
+        self._submit(event)
+
+    # --- building
+
+    def _open_journal(self) -> tuple[Journal, Restored]:
+        path = self._config.journal_path(self._env)
+        try:
+            return Journal.open(path, submit=self.submit, wall=self._wall)
+        except JournalUnreadable as error:
+            if self._config.daemon.unreadable_journal == "refuse":
+                raise
+            aside = path.with_name(f"{path.name}.unreadable-{int(self._wall())}")
+            log.error("%s; it is kept as %s, and every configured scope is swept", error, aside.name)
+            for suffix in ("", "-wal", "-shm", ".spool"):
+                part = path.with_name(path.name + suffix)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + suffix))
+            self.submit(EverythingTripped(wall=self._wall(), by="killswitch", reason="the journal could not be read"))
+            return Journal.open(path, submit=self.submit, wall=self._wall)
+
+    def _build(self, journal: Journal, restored: Restored) -> None:
+        config = self._config
+        settings = config.settings(boot=f"{self._wall():.3f}")
+        self._journal = journal
+        self._switch = KillSwitch(settings, restored, now())
+        self._links = links_of(config.oms, self.submit, self._wall)
+        broker = broker_of(config)
+        self._metrics = Metrics(
+            settings,
+            __version__,
+            config.fingerprint(),
+            (broker.label,) if broker is not None else (),
+            view=self._view,
+        )
+        self._http = HttpFace(
+            Listen(config.http.host, config.http.port),
+            daemon=config.daemon.name,
+            submit=self.submit,
+            view=self._view,
+            metrics=self._metrics.render,
+            healthy=self._healthy,
+            wall=self._wall,
+        )
+        self._commands: CommandLink | None = None
+        self._feeds: FeedLink | None = None
+        if broker is not None:
+            self._build_mqtt(broker)
+        self._loop = Loop(
+            self._switch, self._owners(), now=now, wall=self._wall, see=self._metrics.see, beat=self._beat
+        )
+        self._submit = self._loop.inbox.put
+        for event in self._waiting:
+            self._submit(event)
+
+    def _build_mqtt(self, broker: Broker) -> None:
+        config = self._config
+        self._commands = CommandLink(
+            broker=broker,
+            name=config.daemon.name,
+            prefix=config.mqtt.prefix,
+            submit=self.submit,
+            buttons=[
+                Button(
+                    name=p.name,
+                    topic=p.topic,
+                    match=dict(p.match) if isinstance(p.match, tuple) else p.match,
+                    scope=p.scope,
+                )
+                for p in config.panics
+            ],
+            wall=self._wall,
+        )
+        shapes = [feed.shape for feed in config.feeds if feed.shape is not None]
+        if shapes:
+            self._feeds = FeedLink(
+                broker=broker, name=config.daemon.name, feeds=shapes, submit=self.submit, wall=self._wall
+            )
+
+    def _owners(self) -> dict[type[Action], Callable[[Action], None]]:
+        """Who carries out what. An action that nobody owns here (no broker) is done by leaving it."""
+        oms = oms_owner(self._links)
+        owners: dict[type[Action], Callable[[Action], None]] = dict.fromkeys(OMS_ACTIONS, oms)
+        owners[Record] = self._keep
+        owners[Receipt] = self._receipt
+        owners[Preview] = self._preview
+        owners[AnnounceEvent] = self._event
+        if self._commands is not None:
+            do: Callable[..., None] = self._commands.do
+            owners |= dict.fromkeys((Acknowledge, AnnounceTrip, ClearTrip, AnnounceState), do)
+        return owners
+
+    def _jobs(self) -> list[tuple[str, Coroutine[None, None, None]]]:
+        jobs: list[tuple[str, Coroutine[None, None, None]]] = [
+            ("loop", self._loop.run()),
+            ("journal", self._journal.run()),
+            ("http", self._serve()),
+        ]
+        jobs += [(f"oms {name}", link.run()) for name, link in self._links.items()]
+        if self._commands is not None:
+            jobs.append(("mqtt commands", self._commands.run()))
+        if self._feeds is not None:
+            jobs.append(("mqtt feeds", self._feeds.run()))
+        return jobs
+
+    async def _serve(self) -> None:
+        """A taken port must not keep the switch from working: say so and try again."""
+        while True:
+            try:
+                await self._http.run()
+            except ListenError as error:
+                log.error("HTTP: %s; trying again", error)
+                await asyncio.sleep(LISTEN_AGAIN_S)
+            else:
+                return
+
+    # --- owners and callbacks
+
+    def _keep(self, action: Action) -> None:
+        assert isinstance(action, Record)
+        self._journal.do(action)
+        if isinstance(action.body, Tripped):
+            # Said at once: what is announced waits for the journal, a person at the console doesn't.
+            log.warning("TRIP %s: %s", action.body.trip, action.body.scope.in_words())
+
+    def _receipt(self, action: Action) -> None:
+        assert isinstance(action, Receipt)
+        if action.via == "http":
+            self._http.deliver(action)
+        elif self._commands is not None:
+            self._commands.do(action)
+
+    def _preview(self, action: Action) -> None:
+        assert isinstance(action, Preview)
+        self._http.deliver(action)
+
+    def _event(self, action: Action) -> None:
+        assert isinstance(action, AnnounceEvent)
+        log.log(logging.WARNING if action.kind in LOUD else logging.INFO, "%s: %s", action.kind, action.text)
+        if self._commands is not None:
+            self._commands.do(action)
+
+    def _view(self) -> View:
+        return self._switch.view(now())
+
+    def _healthy(self) -> bool:
+        return now() - self._loop.turned_at < HEALTHY_S
+
+    def _beat(self, gap: float) -> None:
+        """The decision loop turned: it, and nothing else, feeds the watchdog."""
+        self._metrics.lag(gap)
+        at = now()
+        if at - self._fed_at >= 1.0:
+            self._fed_at = at
+            notify("WATCHDOG=1")
+
+    _fed_at = 0.0
+
+    # --- signals and the end
+
+    def _mind_signals(self) -> None:
+        running = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, self._stop.set)
+        running.add_signal_handler(signal.SIGHUP, self._hup)
+        running.add_signal_handler(signal.SIGUSR1, self._usr1)
+
+    def _hup(self) -> None:
+        log.warning("SIGHUP: this version does not reload its configuration; restart it: trips stay latched")
+
+    def _usr1(self) -> None:
+        self.submit(EverythingTripped(wall=self._wall(), by="SIGUSR1", reason="asked for on the host"))
+
+    async def _stop_in_order(self) -> None:
+        """Sweep on what is not confirmed, for at most the deadline; say what is left; then let go."""
+        notify("STOPPING=1")
+        self.submit(Stopping(wall=self._wall()))
+        if self._config.daemon.sweep_on_stop:
+            self.submit(EverythingTripped(wall=self._wall(), by="killswitch", reason="sweep_on_stop"))
+            await asyncio.sleep(0.05)
+        until = now() + self._config.confirm.deadline_s
+        while now() < until and any(  # noqa: ASYNC110  # what is waited for is the core's picture, not an event
+            t.state != "confirmed" for t in self._switch.view(now()).trips
+        ):
+            await asyncio.sleep(0.02)
+        for trip in self._switch.view(now()).trips:
+            if trip.state == "confirmed":
+                log.warning("stopping: %s stays latched; nothing guards it now", trip.scope.in_words())
+            else:
+                left = "unknown" if trip.orders_left is None else trip.orders_left
+                log.error("stopping: %s is NOT confirmed, orders left: %s", trip.scope.in_words(), left)
+        self._loop.hand_out(self._switch.end(self._wall()))
+        if self._commands is not None:
+            await self._commands.flush(FLUSH_S)
+        self._http.stop()
