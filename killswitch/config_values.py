@@ -200,7 +200,7 @@ def _count(value: object) -> int:
 
 
 def _id(value: object) -> int:
-    if isinstance(value, EnvText) or (number := _whole(value)) is None or not 0 < number <= ID_MAX:
+    if (number := _whole(value)) is None or not 0 < number <= ID_MAX:
         raise wrong("it must be an id: a whole number above 0, without quotes")
     return number
 

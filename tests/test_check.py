@@ -116,8 +116,8 @@ def test_a_configuration_without_a_finding_exits_0_and_with_one_1(home):
         (
             [("http", "listen", "0.0.0.0:9464")],
             (
-                "HTTP listens on an address that isn't loopback: commands are answered with 403 there, since they can't "
-                "be signed yet; metrics and state are open to whoever reaches it."
+                "HTTP listens on an address that isn't loopback: commands are answered with 403 there, since they "
+                "can't be signed yet; metrics and state are open to whoever reaches it."
             ),
         ),
         (

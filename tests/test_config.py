@@ -13,9 +13,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from killswitch.config import DEFAULT_PATH, ConfigError, find_config, load
-from killswitch.config_models import ARRAYS, MODELS, SINGLE
+from killswitch.config_models import ARRAYS, MODELS, SINGLE, Tables
 from killswitch.config_tables import KeySignIn, PasswordSignIn
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import ConfirmPolicy, Label, OnUnknown, RetryPolicy, ScopeTemplate
@@ -743,6 +744,13 @@ def test_a_secret_as_a_key_or_in_the_environment_is_in_no_message(home):
             env = {f"KILLSWITCH_{section.upper()}__{key.upper()}": CANARY}
             assert "hunter2" not in "\n".join(said(home, changed(), env))
     assert "hunter2" not in "\n".join(mistakes(home, changed(), {f"KILLSWITCH_A__{CANARY}": CANARY}))
+
+
+def test_even_pydantic_s_own_error_holds_no_input():
+    with pytest.raises(ValidationError) as caught:
+        MODELS["oms",].model_validate({"name": CANARY, "hunter2": CANARY, "accounts": CANARY})
+    assert CANARY not in str(caught.value)
+    assert Tables.model_config["hide_input_in_errors"]
 
 
 def test_no_repr_of_a_configuration_shows_a_secret_or_an_api_key(home):
