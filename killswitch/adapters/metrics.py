@@ -26,6 +26,7 @@ from killswitch.domain.messages import (
     Answered,
     Arrived,
     BadReading,
+    ButtonPressed,
     Called,
     CancelAllOrders,
     CancelOrder,
@@ -42,8 +43,11 @@ from killswitch.domain.messages import (
     PositionSeen,
     Reading,
     Record,
+    ResetRequested,
     Sent,
+    SetAside,
     Tripped,
+    TripRequested,
     WasReset,
 )
 from killswitch.domain.scope import EVERY, Scope
@@ -229,6 +233,8 @@ class Metrics:
             case CommandRefused():
                 command = event.command if event.command in COMMANDS else "panic"
                 self._commands.labels(command, "malformed").inc()
+            case ButtonPressed():
+                self._commands.labels("panic", "accepted").inc()  # a button is never told no
             case JournalFailed():
                 self._journal_errors.inc()
             case _:
@@ -270,6 +276,9 @@ class Metrics:
                 # One that was malformed is counted as that, and its answer isn't a second command.
                 if not isinstance(event, CommandRefused) and body.command in COMMANDS:
                     self._commands.labels(body.command, "accepted" if body.accepted else "refused").inc()
+            case SetAside() if isinstance(event, TripRequested | ResetRequested):
+                command = "trip" if isinstance(event, TripRequested) else "reset"
+                self._commands.labels(command, "refused").inc()
             case _:
                 pass
 

@@ -21,6 +21,7 @@ from killswitch.domain.messages import (
     AnswerKind,
     Arrived,
     BadReading,
+    ButtonPressed,
     Called,
     CancelAllOrders,
     CancelOrder,
@@ -40,8 +41,10 @@ from killswitch.domain.messages import (
     Reading,
     Record,
     Sent,
+    SetAside,
     Tick,
     Tripped,
+    TripRequested,
     TripView,
     WasReset,
 )
@@ -450,6 +453,17 @@ def test_commands_are_counted_by_how_they_were_answered(bench):
     assert bench.value("killswitch_commands_total", command="reset", result="refused") == 1
     assert bench.value("killswitch_commands_total", command="trip", result="malformed") == 1
     assert bench.value("killswitch_commands_total", command="trip", result="refused") == 0
+
+
+def test_a_press_of_a_button_and_a_command_that_was_set_aside_are_counted_too(bench):
+    bench.see(1.0, ButtonPressed(wall=0, button="desk", scope=ACCOUNT_14, via="mqtt"))
+    asked = TripRequested(
+        wall=0, id="id1", scope=ACCOUNT_14, by="alice", reason="why", issued_at=None, digest="d", via="mqtt"
+    )
+    bench.see(1.0, asked, bench.record(SetAside("TripRequested", "a traceback")))
+    bench.see(1.0, Tick(wall=0), bench.record(SetAside("Tick", "a traceback")))
+    assert bench.value("killswitch_commands_total", command="panic", result="accepted") == 1
+    assert bench.value("killswitch_commands_total", command="trip", result="refused") == 1
 
 
 def test_readings_are_counted_for_their_feed_and_those_of_an_oms_for_the_feed_of_that_oms(bench):
