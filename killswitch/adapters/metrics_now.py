@@ -23,7 +23,7 @@ STATES: Final = ("armed", "sweeping", "confirmed", "escalated")
 
 
 class Now(Collector):
-    """Each series that the settings name is there; one that the view lacks, or doesn't know, is NaN.
+    """Each series that the settings name is there; what the view lacks, or doesn't know, is NaN.
 
     A view that can't be had makes every value NaN and calls `on_error`: a scrape doesn't fail, and nothing
     keeps yesterday's value.
@@ -111,20 +111,25 @@ class Now(Collector):
         )
 
     def _of_links(self, view: View | None) -> Iterator[GaugeMetricFamily]:
-        sessions = [s for oms in view.omses for s in oms.sessions] if view else []
+        # A link of which the core has not heard yet isn't up: here 0 is the answer that alarms, and NaN isn't.
+        sessions: dict[Series, float] = dict.fromkeys(self._sessions, 0) if view else {}
+        brokers: dict[Series, float] = dict.fromkeys(self._brokers, 0) if view else {}
+        if view:
+            sessions |= {(s.oms, s.gateway): s.up for oms in view.omses for s in oms.sessions}
+            brokers |= {(b.broker,): b.up for b in view.brokers}
         yield _family(
             "session_up",
             "1 while signed in at a gateway",
             ("oms", "gateway"),
             self._sessions,
-            {(s.oms, s.gateway): s.up for s in sessions},
+            sessions,
         )
         yield _family(
             "mqtt_up",
             "1 while the command topics are subscribed",
             ("broker",),
             self._brokers,
-            {(b.broker,): b.up for b in view.brokers} if view else {},
+            brokers,
         )
 
 

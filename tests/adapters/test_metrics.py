@@ -212,9 +212,14 @@ def test_what_is_not_known_is_nan_and_never_0(bench):
     assert math.isnan(bench.value("killswitch_loop_lag_seconds"))
     # A series that the settings name and the view lacks is unknown as well.
     assert math.isnan(bench.value("killswitch_orders_left", oms="other"))
-    assert math.isnan(bench.value("killswitch_session_up", oms="other", gateway="h:1"))
     assert math.isnan(bench.value("killswitch_feed_age_seconds", feed="var"))
     assert math.isnan(bench.value("killswitch_rule_headroom_ratio", rule="eth"))
+
+
+def test_a_link_that_was_not_heard_of_yet_is_down_since_nan_would_alarm_nobody(bench):
+    bench.view = replace(VIEW, omses=(), brokers=())
+    assert bench.value("killswitch_session_up", oms="prime", gateway=GATEWAY) == 0
+    assert bench.value("killswitch_mqtt_up", broker=BROKER) == 0
 
 
 # --- from the view -----------------------------------------------------------------------------------------
