@@ -13,6 +13,7 @@ import time
 import pytest
 
 from killswitch.adapters.oms import KeyCredentials, OmsLink, PasswordCredentials, Patience
+from killswitch.adapters.oms_socket import Connection
 from killswitch.adapters.oms_waits import link_wait_s, refused_wait_s
 from killswitch.domain.messages import (
     AccountsFound,
@@ -244,6 +245,24 @@ async def test_sent_is_told_before_the_answer_however_fast_it_comes():
         await desk.until(lambda: len(desk.of(Answered)) == 300)
         assert all(desk.about(call) == ["Sent", "Answered"] for call in range(300))
         assert gateway.bodies("CancelOrder") == [f'{{"OMSId":1,"OrderId":{n + 1}}}' for n in range(300)]
+
+
+async def test_sent_is_told_before_the_answer_when_the_writer_is_told_late(monkeypatch):
+    at_once = Connection.send
+
+    async def send(self, *args, **kwargs):
+        await at_once(self, *args, **kwargs)
+        await asyncio.sleep(0.1)
+
+    async with BareGateway() as gateway, Desk(gateway.url) as desk:
+        session = await desk.up()
+        monkeypatch.setattr(Connection, "send", send)
+        desk.link.do(CancelAllOrders(1, session, DESK))
+        desk.link.do(ListOpenOrders(2, session, "prime", 14))
+        await desk.answered(2)
+        await asyncio.sleep(0.15)
+        assert desk.about(1) == ["Sent", "Answered"]
+        assert desk.about(2) == ["Sent", "OpenOrders"]
 
 
 async def test_a_cancel_overtakes_lists_that_are_not_yet_written():
