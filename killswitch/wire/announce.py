@@ -7,6 +7,7 @@ milliseconds; a scope holds ids only.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypedDict
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import AnnounceEvent, CauseView, Receipt, TripView
 
-_encoder: Final = msgspec.json.Encoder(
-    enc_hook=str
-)  # what a detail may hold beyond JSON's own is shown as text
+_encoder: Final = msgspec.json.Encoder(enc_hook=str)
+"""What a detail may hold beyond JSON's own is shown as text."""
 
 
 class ReceiptSeen(TypedDict):
@@ -57,6 +57,14 @@ class TripSeen:
 
 
 # --- writing -----------------------------------------------------------------------------------------------
+
+
+def _bytes(said: dict[str, Any]) -> bytes:
+    """JSON. Text that UTF-8 can't hold, such as half a character of an operating system's error, is escaped."""
+    try:
+        return _encoder.encode(said)
+    except UnicodeEncodeError:
+        return json.dumps(said, default=str).encode()
 
 
 def rfc3339(wall: float) -> str:
@@ -120,26 +128,26 @@ def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
 
 
 def encode_receipt(receipt: Receipt, daemon: str) -> bytes:
-    return _encoder.encode(receipt_json(receipt, daemon))
+    return _bytes(receipt_json(receipt, daemon))
 
 
 def encode_trip(view: TripView, daemon: str) -> bytes:
-    return _encoder.encode(trip_json(view, daemon))
+    return _bytes(trip_json(view, daemon))
 
 
 def encode_state(state: str, trips: int) -> bytes:
     """`trips`: how many are latched."""
-    return _encoder.encode({"state": state, "trips": trips})
+    return _bytes({"state": state, "trips": trips})
 
 
-UNKNOWN_STATE: Final = _encoder.encode({"state": "unknown"})
+UNKNOWN_STATE: Final = _bytes({"state": "unknown"})
 """What a lamp is told when no daemon is there: the last will."""
 
 
-def encode_replica(state: str, trips: Sequence[TripView], daemon: str) -> bytes:
-    """One daemon's own view."""
+def encode_replica(state: str, trips: Sequence[TripView], daemon: str, instance: str) -> bytes:
+    """One daemon's own view. `instance` tells two processes of one name apart."""
     views = [trip_json(view, daemon) for view in trips]
-    return _encoder.encode({"daemon": daemon, "state": state, "trips": views})
+    return _bytes({"daemon": daemon, "instance": instance, "state": state, "trips": views})
 
 
 def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
@@ -154,7 +162,7 @@ def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
         said["trip"] = event.trip
     if event.detail is not None:
         said["detail"] = dict(event.detail)
-    return _encoder.encode(said)
+    return _bytes(said)
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -173,6 +181,12 @@ def decode_receipt(payload: bytes) -> ReceiptSeen | None:
         daemon=_text(said, "daemon") or "",
         durable=said.get("durable") is not False,
     )
+
+
+def decode_instance(payload: bytes) -> str | None:
+    """Which process published a replica's view."""
+    said = _object(payload)
+    return None if said is None else _text(said, "instance")
 
 
 def decode_trip_view(payload: bytes) -> TripSeen | None:
@@ -221,9 +235,7 @@ def _count(said: dict[str, Any], name: str) -> int | None:
 
 
 def _cause_texts(causes: list[Any]) -> list[str]:
-    return [
-        cause["text"] for cause in causes if isinstance(cause, dict) and isinstance(cause.get("text"), str)
-    ]
+    return [cause["text"] for cause in causes if isinstance(cause, dict) and isinstance(cause.get("text"), str)]
 
 
 def _scope(said: object) -> Scope | None:

@@ -107,9 +107,7 @@ def test_a_part_that_is_no_id_is_refused_and_never_every(name, part):
     assert name in event.reason
 
 
-@pytest.mark.parametrize(
-    "parts", [{}, {"user": "every"}, {"instrument": 25}, {"user": "every", "instrument": 25}]
-)
+@pytest.mark.parametrize("parts", [{}, {"user": "every"}, {"instrument": 25}, {"user": "every", "instrument": 25}])
 def test_a_scope_that_names_neither_account_nor_user_must_say_every_account(parts):
     event = trip(scoped(**parts))
     assert isinstance(event, CommandRefused)
@@ -518,11 +516,11 @@ def test_a_trip_is_published_with_exactly_the_contracts_keys():
 def test_state_replica_and_events_are_published_as_json():
     assert json.loads(announce.encode_state("sweeping", 2)) == {"state": "sweeping", "trips": 2}
     assert json.loads(announce.UNKNOWN_STATE) == {"state": "unknown"}
-    said = json.loads(announce.encode_replica("confirmed", [VIEW], "ks-a"))
-    assert said == {"daemon": "ks-a", "state": "confirmed", "trips": [announce.trip_json(VIEW, "ks-a")]}
-    event = AnnounceEvent(
-        "late", "an order came late", ISSUED, "t-7", {"orders": [5], "size": Decimal("1.5")}
-    )
+    said = json.loads(announce.encode_replica("confirmed", [VIEW], "ks-a", "7f"))
+    views = [announce.trip_json(VIEW, "ks-a")]
+    assert said == {"daemon": "ks-a", "instance": "7f", "state": "confirmed", "trips": views}
+    assert announce.decode_instance(json.dumps(said).encode()) == "7f"
+    event = AnnounceEvent("late", "an order came late", ISSUED, "t-7", {"orders": [5], "size": Decimal("1.5")})
     assert json.loads(announce.encode_event(event, "ks-a")) == {
         "kind": "late",
         "text": "an order came late",
@@ -561,9 +559,7 @@ def test_a_published_scope_that_can_not_be_read_is_none_and_never_every(scope):
 
 
 def test_a_receipt_is_read_back_and_a_newer_daemons_too():
-    payload = (
-        b'{"id":"a1","accepted":false,"reason":"no","trip":null,"daemon":"ks-a","durable":false,"new":1}'
-    )
+    payload = b'{"id":"a1","accepted":false,"reason":"no","trip":null,"daemon":"ks-a","durable":false,"new":1}'
     assert announce.decode_receipt(payload) == {
         "id": "a1",
         "accepted": False,
@@ -577,6 +573,7 @@ def test_a_receipt_is_read_back_and_a_newer_daemons_too():
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_no_payload_breaks_a_reader(payload):
     announce.decode_receipt(payload)
+    announce.decode_instance(payload)
     announce.decode_trip_view(payload)
 
 

@@ -1,0 +1,182 @@
+"""The feed link against a real Mosquitto, and the backlog where readings wait."""
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from killswitch.adapters.mqtt_feed import Backlog, FeedLink
+from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading
+from killswitch.wire.feed import FeedShape
+from tests.mosquitto import (
+    Inbox,
+    Mosquitto,
+    broker_of,
+    client_of,
+    publish,
+    running_mosquitto,  # noqa: F401 a fixture
+)
+
+VAR = FeedShape(name="var", topic="risk/{account}/var", reading="var", value="v", time="ts")
+PLAIN = FeedShape(name="plain", topic="margin", reading="margin")
+
+
+@contextlib.asynccontextmanager
+async def fed(server, *feeds, broker=None):
+    inbox = Inbox()
+    link = FeedLink(broker=broker or broker_of(server), name="ks-a", feeds=feeds, submit=inbox)
+    running = asyncio.create_task(link.run())
+    try:
+        yield link, inbox
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def up(inbox, times=1):
+    await inbox.until(lambda box: len(box.of(FeedUp)) >= times)
+
+
+mosquitto_only = pytest.mark.mosquitto
+
+
+@mosquitto_only
+async def test_readings_arrive_in_order_and_bad_ones_too(mosquitto):
+    async with fed(mosquitto, VAR, PLAIN) as (_, inbox):
+        await up(inbox, 2)
+        async with client_of(mosquitto) as client:
+            for n in range(50):
+                await client.publish("margin", str(n), qos=n % 2)
+            await client.publish("risk/14/var", b'{"v":1.5,"ts":"2026-11-22T10:00:00Z"}', qos=1)
+            await client.publish("risk/15/var", b'{"v":NaN}', qos=1)
+            await client.publish("risk/16/17/var", b"1", qos=1)
+        await inbox.until(lambda box: box.of(BadReading))
+        readings = inbox.of(Reading)
+        assert [r.value for r in readings if r.feed == "plain"] == [float(n) for n in range(50)]
+        assert [(r.labels, r.value) for r in readings if r.feed == "var"] == [((("account", "14"),), 1.5)]
+        bad = inbox.of(BadReading)
+        assert [(b.feed, b.labels, b.reason) for b in bad] == [("var", (("account", "15"),), "not_json")]
+
+
+@mosquitto_only
+async def test_a_retained_reading_has_a_value_and_no_new_age(mosquitto):
+    await publish(mosquitto, "margin", b"7", retain=True)
+    async with fed(mosquitto, PLAIN) as (_, inbox):
+        await inbox.until(lambda box: box.of(Reading))
+        await publish(mosquitto, "margin", b"8")
+        await inbox.until(lambda box: len(box.of(Reading)) == 2)
+        assert [(r.value, r.fresh) for r in inbox.of(Reading)] == [(7.0, False), (8.0, True)]
+
+
+@mosquitto_only
+async def test_one_topic_may_feed_two_readings(mosquitto):
+    shapes = [FeedShape(name=name, topic="risk", reading=name, value=name) for name in ("a", "b")]
+    async with fed(mosquitto, *shapes) as (_, inbox):
+        await up(inbox, 2)
+        await publish(mosquitto, "risk", b'{"a":1,"b":2}')
+        await inbox.until(lambda box: len(box.of(Reading)) == 2)
+        assert {r.name: r.value for r in inbox.of(Reading)} == {"a": 1.0, "b": 2.0}
+
+
+@mosquitto_only
+async def test_a_feed_is_down_while_the_broker_is_and_up_again_after(mosquitto):
+    async with fed(mosquitto, VAR, PLAIN) as (_, inbox):
+        await up(inbox, 2)
+        mosquitto.stop()
+        await inbox.until(lambda box: {e.feed for e in box.of(FeedDown)} == {"var", "plain"})
+        mosquitto.start()
+        await up(inbox, 4)
+        await publish(mosquitto, "margin", b"1")
+        await inbox.until(lambda box: box.of(Reading))
+        assert all(event.why for event in inbox.of(FeedDown))
+
+
+@mosquitto_only
+async def test_a_feed_whose_broker_refuses_us_is_down_and_says_so_once(tmp_path):
+    server = Mosquitto(tmp_path, passwords={"ks": "right-one"}).start()
+    try:
+        async with fed(server, PLAIN, broker=broker_of(server, username="ks", password="hunter2")) as (_, inbox):
+            await inbox.until(lambda box: box.of(FeedDown))
+            await asyncio.sleep(1)
+            assert [event.why for event in inbox.events] == ["the broker says: Not authorized"]
+    finally:
+        server.stop()
+
+
+@mosquitto_only
+async def test_a_flood_of_readings_comes_through_whole(mosquitto):
+    async with fed(mosquitto, PLAIN) as (link, inbox):
+        await up(inbox)
+        async with client_of(mosquitto) as client:
+            for start in range(0, 3000, 100):
+                await asyncio.gather(*(client.publish("margin", str(n), qos=0) for n in range(start, start + 100)))
+        await inbox.until(lambda box: len(box.of(Reading)) == 3000)
+        assert link.conflated == 0
+
+
+# --- the backlog -------------------------------------------------------------------------------------------
+
+
+def reading(value, series="s"):
+    return Reading(wall=0.0, feed="f", name="n", labels=(("series", series),), value=value)
+
+
+async def drained(backlog):
+    found = []
+    while len(backlog):
+        found += await backlog.take(7)
+    return found
+
+
+async def test_below_its_limit_nothing_is_merged():
+    backlog = Backlog(limit=100)
+    readings = [reading(float(n)) for n in range(100)]
+    for one in readings:
+        backlog.put([one])
+    assert await drained(backlog) == readings
+    assert backlog.conflated == 0
+
+
+async def test_at_the_limit_a_spike_stays_a_spike():
+    backlog = Backlog(limit=10)
+    values = [49.0, 49.5, 51.0, 48.0, 47.0, 49.0, 49.1, 49.2, 49.3, 49.4, 49.6]
+    for value in values:
+        backlog.put([reading(value)])
+    assert [r.value for r in await drained(backlog)] == [49.0, 51.0, 47.0, 49.6]
+    assert backlog.conflated == 7
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-5, 5)), min_size=1, max_size=80))
+def test_first_lowest_highest_and_last_of_each_series_survive_in_order(pushed):
+    async def run():
+        backlog = Backlog(limit=12)
+        for series, value in pushed:
+            backlog.put([reading(float(value), series)])
+        kept = await drained(backlog)
+        assert len(kept) + backlog.conflated == len(pushed)
+        assert len(kept) <= 24 + 1
+        for name in "abc":
+            sent = [float(v) for s, v in pushed if s == name]
+            got = [r.value for r in kept if dict(r.labels)["series"] == name]
+            assert not sent or (got[0], min(got), max(got), got[-1]) == (sent[0], min(sent), max(sent), sent[-1])
+            rest = iter(sent)
+            assert all(value in rest for value in got)  # a subsequence: the order is that of arrival
+
+    asyncio.run(run())
+
+
+async def test_a_bad_reading_is_kept_for_each_reason():
+    backlog = Backlog(limit=10)
+    for n in range(30):
+        why = ("no_value", "bad_time")[n % 2]
+        backlog.put([BadReading(wall=float(n), feed="f", name="n", labels=None, reason=why)])
+    assert {bad.reason for bad in await drained(backlog)} == {"no_value", "bad_time"}
+
+
+async def test_many_series_are_kept_each_however_small_the_limit():
+    backlog = Backlog(limit=10)
+    for n in range(100):
+        backlog.put([reading(float(n), f"s{n}")])
+    assert len(await drained(backlog)) == 100
