@@ -162,6 +162,12 @@ class Lanes:
         if lane is not None:
             self._lanes[call.scope] = replace(lane, dirty=True, next_at=now + self._retry.first_s)
 
+    def hurry(self, oms: str) -> None:
+        """No lane of this OMS keeps its distance to what left on an earlier session."""
+        for scope, lane in self._lanes.items():
+            if scope.oms == oms:
+                self._lanes[scope] = replace(lane, next_at=float("-inf"))
+
     def forget(self, trip: Trip, latched: tuple[Scope, ...]) -> None:
         """The trip was reset: no cancel that was its alone may leave any more."""
         for scope in self._lanes:

@@ -112,8 +112,10 @@ class Sweeper:
             self._cancel_answered(call, event.answer, now)
         elif call.name == "GetUserAccounts":
             self._users_settled(call)
-        else:
+        elif call.name == "GetOpenOrders":
             self._list_failed(call, now)
+            if event.answer.kind is AnswerKind.REFUSED:
+                self._escalate(call.scope, f"account {call.scope.account} can't be listed: {event.answer.text}")
         return call.oms
 
     def accounts_found(self, event: AccountsFound) -> str | None:
@@ -221,6 +223,10 @@ class Sweeper:
         for trip in self.evidence.latched(oms):
             if trip.scope.account is EVERY:
                 self.changes.append((trip.id, Input.BLIND, f"account {account} turned up"))
+
+    def session_up(self, oms: str) -> None:
+        """A new session carried nothing yet: what is latched is cancelled on it without waiting."""
+        self.lanes.hurry(oms)
 
     def session_down(self, session: Session) -> None:
         """What this connection carried proves nothing any more."""

@@ -651,6 +651,7 @@ class KillSwitch:
         self._book.sessions[event.session] = Session(event.session, event.oms, event.gateway, now)
         self._links[event.oms, event.gateway] = (True, now, "")
         self._outbox.put(AnnounceEvent("session_up", f"{event.oms}: signed in at {event.gateway}", event.wall))
+        self._sweeper.session_up(event.oms)
         self._watched(event, now)
         self._stir.add(event.oms)
         if any(f.kind == "oms" and f.oms == event.oms for f in self.settings.feeds):
