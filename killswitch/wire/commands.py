@@ -35,9 +35,8 @@ MS_MAX: Final = 253_402_300_799_999
 _ID: Final = re.compile(
     r"[A-Za-z0-9_.:-]{1,64}"
 )  # it becomes a topic level: no / + # and no control characters
-_TRIP: Final = re.compile(
-    r"[A-Za-z0-9_.:-]{1,128}"
-)  # derived from a command's id, so it may be longer than one
+_TRIP: Final = re.compile(r"[A-Za-z0-9_.:~-]{1,128}")
+"""A trip's id: a command's own id, or one that the core made for a rule, a button or a signal; those hold a `~`."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _INSTANT: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})"

@@ -580,3 +580,11 @@ def test_no_payload_breaks_a_reader(payload):
 @given(st.sampled_from(sorted(announce.trip_json(VIEW, "a"))), json_values)
 def test_no_field_of_a_published_trip_breaks_its_reader(name, value):
     announce.decode_trip_view(json.dumps(announce.trip_json(VIEW, "a") | {name: value}).encode())
+
+
+def test_a_reset_can_name_a_trip_that_a_rule_made():
+    made = "btc-position~20261122T234018~1"
+    sent = encode_reset_command(id="r-1", trip=made, by="bob", reason="calm", issued_at=1_795_000_000.0)
+    read = decode_reset(sent, via="mqtt", wall=0.0)
+    assert isinstance(read, ResetRequested)
+    assert read.trip == made
