@@ -87,9 +87,7 @@ def cancel_all_orders(oms_id: int, scope: Scope) -> Request:
     return _request("CancelAllOrders", body)
 
 
-def cancel_order(
-    oms_id: int, account: int | None, order_id: int | None, client_order_id: int | None
-) -> Request:
+def cancel_order(oms_id: int, account: int | None, order_id: int | None, client_order_id: int | None) -> Request:
     """CancelOrder in the form that says it all: by order id, "unique across an OMS", where it is known.
 
     Else by account and client order id. Raises ValueError for anything less: "The OMS is unable to
@@ -130,16 +128,12 @@ def get_user_accounts(oms_id: int, user: int) -> Request:
 
 def get_account_positions(oms_id: int, account: int) -> Request:
     """Answered by an array of positions, one row a product."""
-    return _request(
-        "GetAccountPositions", {"OMSId": _id("OMSId", oms_id), "AccountId": _id("AccountId", account)}
-    )
+    return _request("GetAccountPositions", {"OMSId": _id("OMSId", oms_id), "AccountId": _id("AccountId", account)})
 
 
 def subscribe_account_events(oms_id: int, account: int) -> Request:
     """One account a call, no snapshot. Answered {"Subscribe": true}, by newer ones {"Subscribed": true}."""
-    return _request(
-        "SubscribeAccountEvents", {"OMSId": _id("OMSId", oms_id), "AccountId": _id("AccountId", account)}
-    )
+    return _request("SubscribeAccountEvents", {"OMSId": _id("OMSId", oms_id), "AccountId": _id("AccountId", account)})
 
 
 # --- correlation -------------------------------------------------------------------------------------------

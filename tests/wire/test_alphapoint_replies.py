@@ -183,13 +183,9 @@ def test_an_answer_that_can_not_be_read_is_a_refusal(text):
 
 
 def test_a_server_that_fails_is_told_from_one_that_says_no():
-    failed = alphapoint_replies.read_sign_in(
-        reply('{"result":false,"errormsg":"Server Error","errorcode":102}')
-    )
+    failed = alphapoint_replies.read_sign_in(reply('{"result":false,"errormsg":"Server Error","errorcode":102}'))
     assert failed == NotSignedIn("Server Error", passing=True)
-    refused = alphapoint_replies.read_sign_in(
-        reply('{"result":false,"errormsg":"Not Authorized","errorcode":20}')
-    )
+    refused = alphapoint_replies.read_sign_in(reply('{"result":false,"errormsg":"Not Authorized","errorcode":20}'))
     assert refused == NotSignedIn("Not Authorized")
 
 
@@ -363,8 +359,7 @@ def test_no_row_is_lost_on_the_fast_way_or_the_slow_one(rows):
     ended = sum(
         "Canceled" in (row.get("OrderState"), row.get("orderState"))
         or any(
-            row.get(key) in range(2, 6) and not isinstance(row.get(key), bool)
-            for key in ("OrderState", "orderState")
+            row.get(key) in range(2, 6) and not isinstance(row.get(key), bool) for key in ("OrderState", "orderState")
         )
         for row in rows
     )
@@ -470,9 +465,7 @@ def test_an_order_event_with_an_end_ends_it(state, name):
 
 
 def test_a_position_event_is_a_position():
-    (found,) = read(
-        event("AccountPositionEvent", '{"AccountId":14,"ProductSymbol":"BTC","Amount":0.1,"Hold":0}')
-    )
+    (found,) = read(event("AccountPositionEvent", '{"AccountId":14,"ProductSymbol":"BTC","Amount":0.1,"Hold":0}'))
     assert found.row == PositionRow(14, "BTC", Decimal("0.1"), Decimal(0))
 
 
@@ -494,9 +487,7 @@ def test_refused_cancels_are_told():
     assert read(event("CancelAllOrdersRejectEvent", {"AccountId": 14, "Status": "Accepted"})) == ()
 
 
-@pytest.mark.parametrize(
-    "n", ["OrderTradeEvent", "LogoutEvent", "NewOrderRejectEvent", "Level1UpdateEvent", ""]
-)
+@pytest.mark.parametrize("n", ["OrderTradeEvent", "LogoutEvent", "NewOrderRejectEvent", "Level1UpdateEvent", ""])
 def test_other_events_say_nothing_whatever_they_hold(n):
     assert read(event(n, "not even JSON")) == ()
 
@@ -549,9 +540,7 @@ anything = st.recursive(
     | st.sampled_from([2**63, -(2**63), 10**400, "true", "Working", "NaN", "1e999999", "9" * 5000])
     | st.floats()
     | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner, max_size=6)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner, max_size=6),
     max_leaves=25,
 )
 

@@ -61,9 +61,7 @@ def test_what_is_no_frame_is_a_protocol_error_that_holds_nothing_of_it(data):
 def test_every_frame_comes_back_as_it_was(kind, number, name, payload):
     sayable = (name + payload).encode("utf-8", "replace").decode() == name + payload
     if sayable:
-        assert decode_frame(encode_frame(kind, number, name, payload)) == Frame(
-            int(kind), number, name, payload
-        )
+        assert decode_frame(encode_frame(kind, number, name, payload)) == Frame(int(kind), number, name, payload)
 
 
 @given(st.binary())
