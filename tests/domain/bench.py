@@ -56,7 +56,7 @@ def order(order_id: int, account: int = 14, instrument: int | None = 25, user: i
 
 
 class Bench:
-    """`orders`: the exchange's table. `answers`: what to say to the next cancels, else OK. Actions pile up in `sent`."""
+    """`orders`: the exchange's table. `answers`: what to say to the next cancels, else OK."""
 
     def __init__(self, settings: Settings = SETTINGS, restored: Restored | None = None, now: float = 100.0) -> None:
         self.now = now
