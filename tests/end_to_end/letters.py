@@ -1,0 +1,57 @@
+"""What a test reads at the broker: everything under the prefix, kept by kind, across the broker's restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+
+import aiomqtt
+
+
+class Letters:
+    """`retained`: topic -> its newest payload, as JSON; gone once cleared. `receipts`: id -> all of them, in order.
+
+    `events`: in order. `states`: trip id -> its states in order, each once.
+    """
+
+    def __init__(self):
+        self.up = False
+        self.retained = {}
+        self.receipts = defaultdict(list)
+        self.events = []
+        self.states = defaultdict(list)
+
+    async def read(self, broker):
+        """Read for ever; a session of its own that the broker keeps, so that nothing is missed."""
+        while True:
+            try:
+                async with aiomqtt.Client(
+                    broker.host, broker.port, identifier="test-reader", clean_session=False, timeout=5
+                ) as client:
+                    await client.subscribe("killswitch/#", qos=1)
+                    self.up = True
+                    async for message in client.messages:
+                        self._take(message.topic.value, bytes(message.payload))
+            except aiomqtt.MqttError:
+                self.up = False
+                await asyncio.sleep(0.05)
+
+    def _take(self, topic, payload):
+        parts = topic.split("/")
+        if parts[1] == "command":
+            return
+        if parts[1] == "event":
+            self.events.append(json.loads(payload))
+        elif parts[1] == "receipt":
+            self.receipts[parts[2]].append(json.loads(payload))
+        elif not payload:
+            self.retained.pop(topic, None)
+        else:
+            said = payload.decode() if parts[1] == "availability" else json.loads(payload)
+            self.retained[topic] = said
+            if parts[1] == "trip" and self.states[parts[2]][-1:] != [said["state"]]:
+                self.states[parts[2]].append(said["state"])
+
+    def kinds(self):
+        return [event["kind"] for event in self.events]

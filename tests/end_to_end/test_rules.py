@@ -1,0 +1,158 @@
+"""Rules trip by themselves: positions, readings from MQTT, what was so before the start, and silence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from killswitch.simulator.faults import Deaf
+from killswitch.simulator.world import SimulatorOptions
+from tests.end_to_end.house import House, until
+
+pytestmark = pytest.mark.mosquitto
+
+BTC = 1
+POSITIONS = """
+[[feed]]
+name = "positions"
+kind = "oms"
+oms = "prime"
+stale_after_s = 4.0
+
+[[rule]]
+name = "btc-position"
+reading = "position"
+where = { product = "BTC" }
+kind = "limit"
+above = 50
+absolute = true
+on_stale = "trip"
+fallback = { oms = "prime", account = 16 }
+scope = { oms = "prime", account = "{account}" }
+"""
+READINGS = """
+[[feed]]
+name = "var"
+kind = "mqtt"
+topic = "risk/{account}/var"
+reading = "var"
+value = "var.value"
+stale_after_s = %s
+
+[[rule]]
+name = "var-limit"
+reading = "var"
+kind = "limit"
+above = 250000
+on_stale = "%s"
+fallback = { oms = "prime", account = 15 }
+scope = { oms = "prime", account = "{account}" }
+"""
+ORDERS = SimulatorOptions(orders=24)
+
+
+def var(value):
+    return json.dumps({"var": {"value": value}})
+
+
+async def test_a_position_over_its_limit_trips_its_own_account(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=POSITIONS) as house:
+        others = house.open() - house.open(account=14)
+        house.sim.move_position(14, BTC, to=49)
+        await house.start()
+        house.sim.move_position(15, BTC, to=50)  # at the limit is not past it
+        house.sim.move_position(14, BTC, to="-50.000000001")
+        name = await house.any_trip()
+        assert name.startswith("btc-position~")
+        assert house.cancels() == [{"OMSId": 1, "AccountId": 14}]
+        assert house.open() == others
+        cause = house.trip_of(name)["causes"][0]
+        assert (cause["rule"], cause["kind"], cause["last"]) == ("btc-position", "limit", "-50.000000001")
+        metrics = await house.metrics()
+        assert metrics["killswitch_trips_total{kind=limit,rule=btc-position}"] == 1
+        assert metrics["killswitch_rule_headroom_ratio{rule=btc-position}"] < 0
+
+        # While it lasts no person can reset it; when it is over they can.
+        await house.reset("r-1", name)
+        assert (await house.receipt("r-1"))["accepted"] is False
+        house.sim.move_position(14, BTC, to=1)
+
+        async def is_calm():
+            return (await house.metrics())["killswitch_rule_headroom_ratio{rule=btc-position}"] >= 0
+
+        await until(is_calm, "the position is heard")
+        await house.reset("r-2", name)
+        assert (await house.receipt("r-2"))["accepted"] is True
+        assert house.letters.kinds().count("tripped") == 1
+
+
+async def test_a_fill_that_takes_the_position_over_its_limit_trips(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=POSITIONS) as house:
+        house.sim.move_position(14, BTC, to=50)
+        await house.start()
+        order = house.sim.place(14, 37, 25)
+        house.sim.fill(order.order_id)
+        await house.any_trip()
+        assert not house.open(account=14)
+
+
+async def test_an_mqtt_reading_over_its_limit_trips(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=READINGS % (30, "warn")) as house:
+        others = house.open() - house.open(account=14)
+        await house.start()
+        await until(lambda: feed_up(house), "the feed is subscribed")
+        await house.pub("risk/14/var", var(250000))
+        await house.pub("risk/15/var", '{"var": {"value": NaN}}')
+        await house.pub("risk/14/var", var(250000.5))
+        name = await house.any_trip()
+        assert list(house.trips()) == [name]
+        assert house.open() == others
+        await house.metric("killswitch_readings_total{feed=var}", 2)
+        assert (await house.metrics())["killswitch_bad_readings_total{feed=var,reason=not_json}"] == 1
+
+
+async def test_an_account_that_is_beyond_its_limit_at_the_start_trips(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=POSITIONS) as house:
+        house.sim.move_position(15, BTC, to=80)
+        await house.start(ready=False)
+        await house.any_trip()
+        assert house.cancels() == [{"OMSId": 1, "AccountId": 15}]
+
+
+async def test_a_quiet_account_does_not_go_stale(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=POSITIONS.replace("4.0", "3.0")) as house:
+        await house.start()
+        await asyncio.sleep(7)  # more than twice what a silent feed is allowed
+        assert house.running
+        assert not house.cancels()
+        assert not {"tripped", "stale"} & set(house.letters.kinds())
+
+
+async def test_a_dead_feed_trips_the_fallback_of_a_rule_that_asks_for_it(tmp_path):
+    # Half open: the gateway takes connections and answers nothing, so nothing is known of any position.
+    async with House(tmp_path, options=ORDERS, tables=POSITIONS.replace("4.0", "2.0")) as house:
+        others = house.open() - house.open(account=16)
+        await house.start()
+        house.sim.faults.inject(Deaf())
+        await until(house.trips, "a trip is announced", shown=house.shown)
+        house.sim.faults.clear(Deaf)
+        name = await house.any_trip()
+        assert house.trip_of(name)["scope"] == {"oms": "prime", "account": 16}
+        assert list(house.trips()) == [name]
+        assert house.open() == others
+
+
+async def test_a_feed_that_is_never_heard_trips_the_fallback(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=READINGS % (1.5, "trip")) as house:
+        await house.start()
+        name = await house.any_trip()
+        assert house.trip_of(name)["scope"] == {"oms": "prime", "account": 15}
+        assert house.cancels() == [{"OMSId": 1, "AccountId": 15}]
+
+
+async def feed_up(house):
+    """Readings that were sent before we subscribed would be nobody's: ask until one is counted."""
+    await house.pub("risk/16/var", "{}")  # no reading: it lacks the path
+    return (await house.metrics())["killswitch_bad_readings_total{feed=var,reason=no_value}"]
