@@ -7,7 +7,6 @@ again. The other side's failures are events, never exceptions here.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import signal
@@ -22,40 +21,32 @@ from killswitch.adapters.journal import Journal, JournalError, JournalInUse, Jou
 from killswitch.adapters.metrics import Metrics
 from killswitch.adapters.mqtt import Button, CommandLink
 from killswitch.adapters.mqtt_feed import FeedLink
-from killswitch.adapters.mqtt_session import Broker
-from killswitch.adapters.oms import Credentials, KeyCredentials, OmsLink, PasswordCredentials
-from killswitch.config_tables import KeySignIn
+from killswitch.broker import broker_of
 from killswitch.domain.messages import (
     Acknowledge,
     Action,
     AnnounceEvent,
     AnnounceState,
     AnnounceTrip,
-    CancelAllOrders,
-    CancelOrder,
     ClearTrip,
-    DropSession,
     Event,
     EverythingTripped,
-    ListOpenOrders,
-    ListPositions,
-    ListUserAccounts,
     Preview,
     Receipt,
     Record,
     Restored,
     Stopping,
     Tripped,
-    Withdraw,
 )
 from killswitch.domain.switch import KillSwitch
+from killswitch.links import OMS_ACTIONS, links_of, now, oms_owner
 from killswitch.loop import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
+    from killswitch.adapters.mqtt_session import Broker
     from killswitch.config import Config
-    from killswitch.config_tables import Oms
     from killswitch.domain.view import View
 
 log = logging.getLogger("killswitch")
@@ -71,11 +62,6 @@ LOUD: Final = frozenset(
 """Kinds of events that are logged as warnings."""
 
 
-def now() -> float:
-    """Monotonic seconds that count suspended time too."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def notify(state: str) -> None:
     """Tell systemd, where there is one (sd_notify(3): a datagram to $NOTIFY_SOCKET; @ is an abstract one)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -87,75 +73,6 @@ def notify(state: str) -> None:
             sock.sendall(state.encode())
     except OSError as error:
         log.warning("systemd could not be told %s: %s", state.split("=", maxsplit=1)[0], error.strerror)
-
-
-def broker_of(config: Config) -> Broker | None:
-    """The broker as the adapters want it, or None where none is configured."""
-    if not config.mqtt.brokers:
-        return None
-    mqtt, broker = config.mqtt, config.mqtt.brokers[0]
-    return Broker(
-        host=broker.host,
-        port=broker.port,
-        tls=broker.tls,
-        ca_file=str(mqtt.ca_file) if mqtt.ca_file else None,
-        cert_file=str(mqtt.cert_file) if mqtt.cert_file else None,
-        key_file=str(mqtt.key_file) if mqtt.key_file else None,
-        username=mqtt.username or None,
-        password=str(mqtt.password) if mqtt.password is not None else None,
-    )
-
-
-def links_of(omses: Iterable[Oms], submit: Callable[[Event], None], wall: Callable[[], float]) -> dict[str, OmsLink]:
-    """One link per OMS, by its name."""
-    numbers = itertools.count(1)
-    links = {}
-    for oms in omses:
-        gateway = oms.gateways[0]
-        sign_in = oms.sign_in
-        credentials: Credentials
-        if isinstance(sign_in, KeySignIn):
-            credentials = KeyCredentials(sign_in.user_id, sign_in.api_key, str(sign_in.secret))
-        else:
-            credentials = PasswordCredentials(sign_in.username, str(sign_in.password))
-        links[oms.name] = OmsLink(
-            oms=oms.name,
-            oms_id=oms.oms_id,
-            url=gateway.url,
-            gateway=gateway.address,
-            credentials=credentials,
-            accounts=oms.accounts,
-            submit=submit,
-            wall=wall,
-            new_session=lambda: next(numbers),
-        )
-    return links
-
-
-def oms_owner(links: Mapping[str, OmsLink]) -> Callable[[Action], None]:
-    """Hands an OMS's actions to its link."""
-
-    def own(action: Action) -> None:
-        match action:
-            case CancelAllOrders():
-                links[action.scope.oms].do(action)
-            case CancelOrder() | ListOpenOrders() | ListUserAccounts() | ListPositions() | Withdraw() | DropSession():
-                links[action.oms].do(action)
-            case _:
-                raise TypeError(f"no OMS carries out {type(action).__name__}")
-
-    return own
-
-
-OMS_ACTIONS: Final = (
-    CancelAllOrders,
-    CancelOrder,
-    ListOpenOrders,
-    ListUserAccounts,
-    ListPositions,
-    Withdraw,
-    DropSession,
-)
 
 
 class Daemon:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from killswitch import __version__
 from killswitch.adapters.journal import Journal, JournalError
-from killswitch.daemon import OMS_ACTIONS, links_of, now, oms_owner
 from killswitch.domain.messages import (
     LinkFailed,
     LookRequested,
@@ -28,6 +27,7 @@ from killswitch.domain.messages import (
     TripRequested,
 )
 from killswitch.domain.switch import KillSwitch
+from killswitch.links import OMS_ACTIONS, links_of, now, oms_owner
 from killswitch.loop import Loop
 
 if TYPE_CHECKING:
