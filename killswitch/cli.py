@@ -1,0 +1,266 @@
+"""Every verb of the command line. No logic: it reads options, asks the rooms below, prints, and ends with a code.
+
+Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 3 what is needed could not be reached. What a
+verb needs is imported when it runs: `trip --direct` must not wait for libraries that it doesn't use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from killswitch import __version__, cli_trip
+from killswitch.cli_options import (
+    DONE,
+    NO,
+    UNREACHED,
+    USAGE,
+    Address,
+    Ids,
+    config_option,
+    echo_json,
+    end,
+    json_option,
+    loaded_config,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+CHATTY: Final = ("websockets", "aiomqtt", "mqtt", "paho", "uvicorn", "asyncio")
+"""Libraries whose DEBUG lines hold whole frames, a sign-in among them: never below INFO."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(__version__, prog_name="killswitch")
+def cli() -> None:
+    """Cancel all orders of a scope when a threshold is crossed, and prove it."""
+
+
+cli.add_command(cli_trip.trip)
+cli.add_command(cli_trip.reset)
+
+
+def main() -> None:
+    """The program."""
+    cli(prog_name="killswitch")
+
+
+# --- the daemon and its configuration -----------------------------------------------------------------------
+
+
+@cli.command()
+@config_option
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@click.pass_context
+def run(ctx: click.Context, config: str | None, log_level: str) -> None:
+    """The daemon: watch, trip, cancel, prove; until SIGTERM."""
+    loaded = loaded_config(config)
+    _log_to_stderr(log_level)
+    from killswitch.daemon import Daemon  # noqa: PLC0415
+
+    ctx.exit(asyncio.run(Daemon(loaded, os.environ).run()))
+
+
+class _OneLine(logging.Formatter):
+    """UTC, one line a message: what others said in it can't begin a line of its own."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return shown(super().formatMessage(record))
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
+
+
+@cli.command()
+@config_option
+@json_option
+@click.pass_context
+def check(ctx: click.Context, config: str | None, as_json: bool) -> None:
+    """Check the configuration: what each rule watches and would cancel, and what is not covered."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from killswitch.inventory import describe, render  # noqa: PLC0415
+
+    inventory = describe(loaded_config(config))
+    if as_json:
+        echo_json(asdict(inventory))
+    else:
+        click.echo(render(inventory), nl=False)
+    ctx.exit(inventory.exit_code)
+
+
+# --- looking ------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@config_option
+@json_option
+@click.pass_context
+def status(ctx: click.Context, config: str | None, as_json: bool) -> None:
+    """Trips, rules with headroom, feeds with age, sessions."""
+    loaded = loaded_config(config)
+    from killswitch import remote, terminal  # noqa: PLC0415
+
+    try:
+        said = remote.state(loaded)
+    except remote.NotReached as error:
+        why = str(error)
+    else:
+        echo_json(said) if as_json else click.echo(terminal.status(said))
+        return
+    click.echo(terminal.wrapped(f"{why}; asking the broker for what it retains"), err=True)
+    try:
+        kept = asyncio.run(remote.retained_state(loaded))
+    except remote.NotReached as error:
+        end(UNREACHED, f"neither HTTP nor the broker answers: {error}")
+    if as_json:
+        echo_json({"state": kept.state, "trips": [terminal.trip_fields(seen) for seen in kept.trips]})
+    else:
+        click.echo(terminal.retained(kept.state, kept.trips))
+    if kept.state in (None, "unknown"):
+        end(UNREACHED, "no daemon is connected to the broker: what is retained may be old")
+    ctx.exit(DONE)
+
+
+@cli.group()
+def journal() -> None:
+    """The journal."""
+
+
+@journal.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@config_option
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: bool) -> None:
+    """Check the hash chain, of FILE or of the configured journal."""
+    if file is None:
+        file = loaded_config(config).journal_path(os.environ)
+    from killswitch.adapters.journal_store import JournalInUse, JournalUnreadable  # noqa: PLC0415
+    from killswitch.adapters.journal_store import verify as verify_journal  # noqa: PLC0415
+
+    if not file.exists():
+        end(USAGE, f"there is no journal at {file}")
+    try:
+        verdict = verify_journal(file)
+    except JournalUnreadable as error:
+        end(NO, str(error))
+    except JournalInUse as error:
+        end(UNREACHED, str(error))
+    if as_json:
+        said = {"ok": verdict.ok, "rows": verdict.rows, "first_bad": verdict.first_bad, "why": verdict.why}
+        echo_json({"journal": str(file)} | said)
+    elif verdict.ok:
+        click.echo(f"{shown(str(file))}: {verdict.rows} records, the chain holds")
+    else:
+        click.echo(f"{shown(str(file))}: BROKEN at record {verdict.first_bad}: {shown(verdict.why)}")
+    ctx.exit(DONE if verdict.ok else NO)
+
+
+# --- the simulator and the demo -----------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--listen", type=Address(), default="127.0.0.1:8087", show_default=True, help="Port 0: any free one.")
+@click.option("--accounts", type=Ids(), default="3", show_default=True, help="Ids, or how many, from 14 on.")
+@click.option("--users", type=Ids(), default="2", show_default=True, help="Traders: ids, or how many: 37, 40, 41...")
+@click.option("--orders", type=click.IntRange(0, 1_000_000), default=0, show_default=True, help="Open at the start.")
+@click.option("--fault", "faults", multiple=True, metavar="NAME=VALUE", help="Such as no_answer=2 or late_order=0.5.")
+@click.option("--cancel-rate", type=click.FloatRange(0, min_open=True), help="Orders cancelled a second.")
+@click.option("--cancel-latency", type=click.FloatRange(0, 3600), default=0.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--api-user", type=click.IntRange(1), default=1, show_default=True, help="Whose API key it is; 1: operator."
+)
+@click.option("--api-key", default="", help="With --secret-file; else both are made and shown.")
+@click.option("--secret-file", type=click.Path(path_type=Path), help="The file that holds the API key's secret.")
+def simulate(
+    *,
+    listen: tuple[str, int],
+    accounts: int | tuple[int, ...],
+    users: int | tuple[int, ...],
+    orders: int,
+    faults: tuple[str, ...],
+    cancel_rate: float | None,
+    cancel_latency: float,
+    api_user: int,
+    api_key: str,
+    secret_file: Path | None,
+) -> None:
+    """A simulated OMS to try things on, until Ctrl-C."""
+    from killswitch.simulator.faults import FaultError  # noqa: PLC0415
+    from killswitch.simulator.gateway import serve_forever  # noqa: PLC0415
+    from killswitch.simulator.world import SimulatorOptions, WorldError  # noqa: PLC0415
+
+    options = SimulatorOptions(
+        host=listen[0],
+        port=listen[1],
+        accounts=accounts,
+        users=users,
+        orders=orders,
+        api_user=api_user,
+        api_key=api_key,
+        api_secret="" if secret_file is None else _secret(secret_file),
+        faults=faults,
+        cancel_rate=cancel_rate,
+        cancel_latency_s=cancel_latency,
+    )
+    try:
+        asyncio.run(_until_told(serve_forever(options)))
+    except (WorldError, FaultError) as error:
+        raise click.UsageError(str(error)) from None
+    except OSError as error:
+        end(UNREACHED, f"{listen[0]}:{listen[1]} can't be listened on: {error.strerror or error}")
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+
+
+def _secret(file: Path) -> str:
+    try:
+        secret = file.read_text("utf-8").strip()
+    except (OSError, UnicodeError):
+        secret = ""
+    if not secret:
+        raise click.UsageError(f"no secret can be read from {file}")
+    return secret
+
+
+async def _until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Run until it ends, or SIGTERM, which is a stop in order like Ctrl-C."""
+    import signal  # noqa: PLC0415
+
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+@cli.command()
+@click.option("--broker", type=click.Choice(["auto", "mosquitto", "embedded"]), default="auto", show_default=True)
+@click.option("--keep", is_flag=True, help="Leave everything running, to play with, until Ctrl-C.")
+@click.pass_context
+def demo(ctx: click.Context, broker: str, keep: bool) -> None:
+    """The whole story, with nothing to install or configure."""
+    from killswitch import demo as story  # noqa: PLC0415
+
+    ctx.exit(story.main(broker, keep=keep))

@@ -1,0 +1,232 @@
+"""What the command line prints of trips, previews and the state: text for a terminal of 80 columns.
+
+What is printed was said by others (labels, reasons, causes), so nothing in it may steer the terminal.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+from killswitch.wire.announce import scope_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from killswitch.domain.messages import Order, Preview
+    from killswitch.domain.scope import Scope
+    from killswitch.wire.announce import ReceiptSeen, TripSeen
+
+WIDTH: Final = 80
+IDS_SHOWN: Final = 20
+"""Order ids shown of one account and instrument; --json has them all."""
+Said = dict[str, Any]
+
+
+def plain(text: str) -> str:
+    """The text with everything that isn't printable shown as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
+def wrapped(text: str, indent: str = "", hang: str = "") -> str:
+    """One paragraph; `hang` is added to the indent from its second line on."""
+    return "\n".join(
+        textwrap.wrap(
+            plain(text),
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=indent + hang,
+            break_on_hyphens=False,
+        )
+    )
+
+
+def counted(number: int, what: str) -> str:
+    """Such as "1 order", "12 orders"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+# --- trips --------------------------------------------------------------------------------------------------
+
+
+def progress(seen: TripSeen, after_s: float) -> str:
+    """One line of a sweep, `after_s` after the command."""
+    left = "not listed yet" if seen.orders_left is None else str(seen.orders_left)
+    return plain(f"{after_s:8.3f} s  {seen.state:<10} calls {seen.calls}, orders left: {left}")
+
+
+def outcome(seen: TripSeen | None, scope: Scope, waited_s: float) -> str:
+    """The last sentence of a trip that was sent to a daemon."""
+    if seen is None:
+        return wrapped(f"UNKNOWN: nothing was heard of the trip within {waited_s:g} s. It stays latched.")
+    if seen.outcome == "VERIFIED":
+        return wrapped(f"VERIFIED: no {seen.covers or 'orders'} left in {scope.in_words()}. The trip stays latched.")
+    left = "unknown" if seen.orders_left is None else str(seen.orders_left)
+    return wrapped(
+        f"{seen.outcome or 'UNKNOWN'}: not verified within {waited_s:g} s; orders left: {left}. The trip stays "
+        "latched and the daemon goes on."
+    )
+
+
+def receipt(said: ReceiptSeen) -> str:
+    """A receipt in a sentence or two."""
+    verdict = "accepted" if said["accepted"] else "refused"
+    durable = "" if said["durable"] else " (not yet in the journal)"
+    trip = f", trip {said['trip']}" if said["trip"] else ""
+    return wrapped(
+        f"{verdict} by {said['daemon'] or 'the daemon'}: {said['reason'] or 'no reason given'}{trip}{durable}"
+    )
+
+
+def trip_fields(seen: TripSeen) -> Said:
+    """A trip as JSON, with the keys that it is published with."""
+    scope = None if seen.scope is None else scope_json(seen.scope)
+    return {name: getattr(seen, name) for name in type(seen).__slots__} | {"scope": scope, "causes": list(seen.causes)}
+
+
+# --- previews -----------------------------------------------------------------------------------------------
+
+
+def _where(order: Order) -> tuple[int, int]:
+    return order.account or 0, order.instrument or 0
+
+
+def preview(scope: Scope, found: Preview) -> str:
+    """The orders that a trip would cancel, by account and instrument."""
+    lines = [wrapped(f"A trip of {scope.in_words()} would cancel {counted(len(found.orders), 'order')}.")]
+    for (account, instrument), group in groupby(sorted(found.orders, key=_where), key=_where):
+        ids = sorted(order.order_id for order in group if order.order_id is not None)
+        lines.append(f"  account {account}, instrument {instrument}: {counted(len(ids), 'order')}")
+        more = f" and {len(ids) - IDS_SHOWN} more" if len(ids) > IDS_SHOWN else ""
+        lines.append(wrapped(" ".join(map(str, ids[:IDS_SHOWN])) + more, "    "))
+    if found.unreadable:
+        lines.append(wrapped(f"{counted(found.unreadable, 'row')} can't be read: there may be more orders."))
+    if found.accounts_failed:
+        failed = ", ".join(map(str, found.accounts_failed))
+        lines.append(wrapped(f"No list was had of account {failed}: there may be more orders."))
+    looked = ", ".join(map(str, found.accounts_looked_at)) or "none"
+    lines.append(wrapped(f"Accounts looked at: {looked}. Nothing was cancelled."))
+    return "\n".join(lines)
+
+
+# --- the state ----------------------------------------------------------------------------------------------
+
+
+def status(said: Said) -> str:
+    """The answer of /state. It may come from another version: what isn't there isn't shown."""
+    ready = "ready" if said.get("ready") is True else "NOT READY"
+    lines = [wrapped(f"Daemon {_text(said, 'daemon')}: {_text(said, 'state')}, {ready}")]
+    lines += [wrapped(f"missing: {why}", "  ", "  ") for why in _texts(said, "missing")]
+    lines += [wrapped(f"note: {why}", "  ", "  ") for why in _texts(said, "notes")]
+    if said.get("journal_error"):
+        lines.append(wrapped(f"journal: {said['journal_error']}", "  ", "  "))
+    lines += _titled("Trips", [line for trip in _rows(said, "trips") for line in _trip(trip)] or ["  none"])
+    lines += _titled("Rules", [_rule(rule) for rule in _rows(said, "rules")])
+    lines += _titled("Feeds", [_feed(feed) for feed in _rows(said, "feeds")])
+    lines += _titled("Sessions", [line for oms in _rows(said, "omses") for line in _sessions(oms)])
+    lines += _titled("Brokers", [_link(broker, _text(broker, "broker")) for broker in _rows(said, "brokers")])
+    return "\n".join(lines)
+
+
+def retained(state: str | None, trips: Sequence[TripSeen]) -> str:
+    """What a broker retains, where HTTP doesn't answer."""
+    lines = [wrapped(f"State: {state or 'nothing is retained'}")]
+    lines += _titled("Trips", [line for seen in trips for line in _trip(trip_fields(seen))] or ["  none"])
+    return "\n".join(lines)
+
+
+def _titled(title: str, lines: Sequence[str]) -> list[str]:
+    return ["", title, *lines] if lines else []
+
+
+def _trip(trip: Said) -> Iterator[str]:
+    yield wrapped(f"{_text(trip, 'trip')}: {_text(trip, 'state')}, {trip.get('outcome') or 'no outcome yet'}", "  ")
+    yield wrapped(f"scope: {_scope(trip.get('scope'))}", "    ", "  ")
+    for cause in trip.get("causes") or ():
+        text = cause.get("text") if isinstance(cause, dict) else cause
+        times = cause.get("count") if isinstance(cause, dict) else None
+        yield wrapped(
+            f"cause: {text}" + (f" ({times} times)" if isinstance(times, int) and times > 1 else ""), "    ", "  "
+        )
+    left = trip.get("orders_left")
+    yield wrapped(
+        f"tripped {_text(trip, 'tripped_at')} by {_text(trip, 'by')}; calls {trip.get('calls')}, orders left: "
+        f"{'not listed' if left is None else left}; verified {trip.get('verified_at') or 'never'}",
+        "    ",
+        "  ",
+    )
+    unseen = trip.get("accounts_unseen")
+    if isinstance(unseen, list) and unseen:
+        yield wrapped(f"accounts not seen: {', '.join(map(str, unseen[:IDS_SHOWN]))}", "    ", "  ")
+
+
+def _scope(scope: object) -> str:
+    if not isinstance(scope, dict):
+        return "unreadable"
+    parts = [f"{part} {scope[part]}" for part in ("account", "user", "instrument") if part in scope]
+    return f"{scope.get('oms')}: {', '.join(parts)}"
+
+
+def _rule(rule: Said) -> str:
+    room = rule.get("headroom")
+    shown = f"headroom {room:.0%}" if isinstance(room, int | float) else "headroom unknown"
+    breaching, unknown = _rows(rule, "breaching"), _rows(rule, "unknown")
+    worst = rule.get("worst")
+    parts = [f"{_text(rule, 'rule')}: {shown}, limit {_text(rule, 'limit')}, {_count(rule, 'series')} series"]
+    parts += [f"worst {_labels(worst)}"] if isinstance(worst, dict) and worst else []
+    parts += [f"IN BREACH {'; '.join(_labels(row) for row in breaching)}"] if breaching else []
+    parts += [f"unknown {'; '.join(_labels(row) for row in unknown)}"] if unknown else []
+    return wrapped(", ".join(parts), "  ", "  ")
+
+
+def _feed(feed: Said) -> str:
+    age = feed.get("age_s")
+    shown = f"{age:.1f} s" if isinstance(age, int | float) else "unknown"
+    heard = f"last heard {shown} ago" if feed.get("heard") is True else f"never heard in {shown}"
+    parts = [_text(feed, "feed") + ": " + ("up" if feed.get("up") is True else "DOWN"), heard]
+    parts += ["STALE"] if feed.get("stale") is True else []
+    parts.append(counted(_count(feed, "readings"), "reading"))
+    bad = feed.get("bad")
+    if isinstance(bad, dict) and bad:
+        parts.append("bad: " + ", ".join(f"{number} {reason}" for reason, number in bad.items()))
+    return wrapped(", ".join(parts), "  ", "  ")
+
+
+def _sessions(oms: Said) -> Iterator[str]:
+    for session in _rows(oms, "sessions"):
+        yield _link(session, f"{_text(oms, 'oms')} at {_text(session, 'gateway')}")
+    uncovered = oms.get("uncovered_accounts")
+    if isinstance(uncovered, list) and uncovered:
+        shown = ", ".join(map(str, uncovered[:IDS_SHOWN]))
+        yield wrapped(f"{_text(oms, 'oms')}: no rule watches account {shown}", "  ", "  ")
+
+
+def _link(link: Said, name: str) -> str:
+    since = link.get("since_s")
+    lasting = f" for {since:.0f} s" if isinstance(since, int | float) else ""
+    why = f": {link['why']}" if link.get("why") else ""
+    return wrapped(f"{name}: {'up' if link.get('up') is True else 'DOWN'}{lasting}{why}", "  ", "  ")
+
+
+def _labels(labels: Mapping[str, object]) -> str:
+    return " ".join(f"{name} {value}" for name, value in labels.items())
+
+
+def _rows(said: Said, name: str) -> list[Said]:
+    value = said.get(name)
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _texts(said: Said, name: str) -> Iterable[str]:
+    value = said.get(name)
+    return [str(text) for text in value] if isinstance(value, list) else []
+
+
+def _text(said: Said, name: str) -> str:
+    return str(said.get(name, "?"))
+
+
+def _count(said: Said, name: str) -> int:
+    value = said.get(name)
+    return value if isinstance(value, int) else 0
