@@ -87,15 +87,24 @@ class Lanes:
                 lane, dirty=False, pressed=False, unsure=False, next_at=now + self._retry.first_s
             )
 
+    def dead_end(self, trip: Trip, orders: list[Order]) -> bool:
+        """The scope's calls, its narrower ones and the single cancels were all refused."""
+        sweep = trip.sweep
+        if not sweep.singles_refused or not sweep.refused:
+            return False
+        return not any(self._narrower(trip, order.account, (order,)) for order in orders)
+
+    def _narrower(self, trip: Trip, account: int, orders: tuple[Order, ...]) -> set[Scope]:
+        """Native calls inside the scope, narrower than it, that hold these orders and were not refused."""
+        narrower = {
+            replace(trip.scope, account=account, instrument=o.instrument) for o in orders if o.instrument is not None
+        }
+        return narrower - trip.sweep.refused - {trip.scope}
+
     def one_by_one(self, trip: Trip, account: int, orders: tuple[Order, ...], session: Session, now: float) -> None:
         """Cancel an account's stragglers by their ids; for many, or where that is refused, by narrower calls."""
         if len(orders) > SINGLES_MAX or trip.sweep.singles_refused:
-            narrower = {
-                replace(trip.scope, account=account, instrument=o.instrument)
-                for o in orders
-                if o.instrument is not None
-            } - trip.sweep.refused
-            narrower.discard(trip.scope)
+            narrower = self._narrower(trip, account, orders)
             fresh = [s for s in sorted(narrower, key=str) if now >= (self._lanes.get(s) or Lane()).next_at]
             for scope in fresh:
                 if not self._natives_under_way(scope):

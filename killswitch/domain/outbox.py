@@ -71,7 +71,7 @@ class Outbox:
 
     def after(self, action: Waits, n: int, key: Hashable = None) -> None:
         """Leaves once record `n` is on disk: now, if it is. `key`: for taking it back before."""
-        if n <= self.journalled_n and not self._held:
+        if n <= self.journalled_n:
             self._rest.append(action)
             return
         match action:

@@ -62,6 +62,7 @@ class Sweep:
     carried: frozenset[tuple[int, Scope]] = frozenset()
     refused: frozenset[Scope] = frozenset()
     singles_refused: bool = False
+    refused_at: float = float("-inf")  # when anything was refused last
     users_asked: int = 0  # the call that asks for the user's accounts
     users_settled: bool = False  # it was answered, one way or the other
     empties: int = 0

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 GUARD_SHARE: Final = 0.5
 """Of the steady budget of calls: what guard lists may use; their interval stretches to fit."""
 BLIND_AFTER_GUARDS: Final = 3
+REFUSED_AGAIN_S: Final = 5.0
+"""Where every call was refused, all of it is tried again at this pace: a permission may come back."""
 GHOSTS_MAX: Final = 50
 
 
@@ -138,8 +140,8 @@ class Sweeper:
         listed = self.book.keep_list(call, event.orders, event.unreadable, now)
         account = call.scope.account
         self._journal_list(call, account, listed, event.wall)
-        for stranger in {o.account for o in event.orders if o.account != account}:
-            self.met(call.oms, stranger)
+        for shown in {o.account for o in event.orders}:
+            self.met(call.oms, shown)
         for trip in self.evidence.latched(call.oms):
             if listed.call < trip.sweep.mark or account not in self.evidence.accounts(trip)[0]:
                 continue
@@ -213,6 +215,7 @@ class Sweeper:
         return touched
 
     def order_ended(self, oms: str, order: Order) -> None:
+        self.met(oms, order.account)
         if order.order_id is not None:
             self.book.working.pop((oms, order.account, order.order_id))
 
@@ -296,7 +299,11 @@ class Sweeper:
             return
         if what is Next.CANCEL or ids - before:
             self.lanes.press(trip, by_person=False)
-        if what is Next.SINGLES:
+        if what is Next.SINGLES and self.lanes.dead_end(trip, sure):
+            if now - sweep.refused_at >= REFUSED_AGAIN_S:
+                self.trips[trip.id] = replace(trip, sweep=self.fresh(now))
+                self.lanes.press(self.trips[trip.id], by_person=False)
+        elif what is Next.SINGLES:
             for account, found in founds:
                 self.lanes.one_by_one(self.trips[trip.id], account, found.sure, session, now)
         if len(sure) < count:
@@ -344,9 +351,9 @@ class Sweeper:
             case AnswerKind.UNCLEAR:
                 self.lanes.unclear(call, now)
             case AnswerKind.REFUSED:
-                self._refused(call, answer)
+                self._refused(call, answer, now)
 
-    def _refused(self, call: Call, answer: Answer) -> None:
+    def _refused(self, call: Call, answer: Answer, now: float) -> None:
         """The same call again is no use: narrow it for each trip that rests on it, and tell people."""
         for trip in self.evidence.latched(call.oms):
             if not call.scope.meets(trip.scope):
@@ -359,7 +366,8 @@ class Sweeper:
             elif trip.scope.covers(call.scope):
                 sweep = replace(sweep, refused=sweep.refused | {call.scope})
             # A refused cancel is carried by no session: whoever rested on it sends a call of its own.
-            sweep = replace(sweep, carried=sweep.carried - {(call.session, call.scope)})
+            carried = sweep.carried - {(call.session, call.scope)}
+            sweep = replace(sweep, carried=carried, refused_at=now)
             self.trips[trip.id] = replace(trip, sweep=sweep)
         self._escalate(call.scope, f"{call.name} for {call.scope.in_words()} was refused: {answer.text}")
 

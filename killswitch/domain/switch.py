@@ -192,7 +192,10 @@ class KillSwitch:
         match event:
             case Tick():
                 self._wake_up(now, event.wall)
-            case Reading() | BadReading() | FeedUp() | FeedDown() | PositionSeen() | Heard():
+            case Reading() | BadReading() | FeedUp() | FeedDown() | Heard():
+                self._watched(event, now)
+            case PositionSeen():
+                self._sweeper.met(event.oms, event.row.account)
                 self._watched(event, now)
             case TripRequested():
                 self._trip_requested(event, now)
@@ -702,8 +705,7 @@ class KillSwitch:
         self._outbox.event("cancel_rejected", text, event.wall, n=n)
         for trip in self._trips.values():
             if trip.scope.oms == event.oms and trip.scope.account in (EVERY, event.account):
-                sweep = replace(trip.sweep, not_before=min(trip.sweep.not_before, now))
-                self._trips[trip.id] = replace(trip, sweep=sweep)
+                self._trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self._book.next_call, now))
         self._stir.add(event.oms)
 
     # --- pictures

@@ -53,7 +53,7 @@ def decode_frame(data: bytes | str) -> Frame:
     """
     try:
         frame = _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolError(f"not a frame: {type(error).__name__}") from None
     if not FrameType.REQUEST <= frame.m <= FrameType.ERROR:
         raise ProtocolError(f"a frame of unknown type {frame.m}")
