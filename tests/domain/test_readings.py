@@ -254,6 +254,18 @@ def test_a_rule_whose_reading_no_feed_gives_is_unknown_and_not_calm():
     assert bench.watch.uncalm("r", (), 60.0) is not None
 
 
+def test_a_lane_and_its_series_that_fall_due_in_one_instant_fail_as_one_whichever_comes_first():
+    key = ("var", "var", labels(account=14))
+    for first in (("watch", "lane", key[:2]), ("watch", "series", key)):
+        bench = Bench(rule(on_stale=TRIP))
+        bench.up(0.0)
+        bench.until(5.0)  # never heard: it has failed, and comes back with a series that is old already
+        bench.var(1.0, 6.0, lag_s=1.0)
+        found = list(bench.watch.wake(first, 10.0)) + bench.until(10.0)
+        assert edges(found) == [("r", 99)]
+        assert bench.agenda.due() == 15.0
+
+
 # --- order -------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from killswitch.domain.messages import (
@@ -653,7 +653,7 @@ def attempt(bench, event, ahead):
     bench.undo.rollback()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS, EVENTS)
 def test_what_is_rolled_back_leaves_no_trace(steps, intruder):
     tried, twin = (Bench(*RULES, feeds=(OMS_FEED, VAR_FEED)) for _ in range(2))
@@ -677,7 +677,7 @@ def test_what_is_rolled_back_leaves_no_trace(steps, intruder):
             assert tried.watch.uncalm(name, held, end) == twin.watch.uncalm(name, held, end)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_a_series_is_never_in_breach_twice_without_having_been_inside(steps):
     bench = Bench(rule(), feeds=(VAR_FEED,))

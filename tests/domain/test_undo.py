@@ -1,10 +1,13 @@
 """All or nothing: what a rollback leaves is what was there."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from killswitch.domain.undo import Agenda, Table, Undo
+
+# How long an example takes says nothing on a busy machine.
+calmly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 keys = st.integers(0, 3)
 steps = st.lists(
@@ -27,6 +30,7 @@ def change(table, steps):
             del table[key]
 
 
+@calmly
 @given(steps, steps, steps)
 def test_a_rollback_takes_back_everything_since_the_commit_and_nothing_before(first, second, third):
     undo = Undo()
@@ -42,6 +46,7 @@ def test_a_rollback_takes_back_everything_since_the_commit_and_nothing_before(fi
     assert (dict(table.items()), dict(other.items())) == before
 
 
+@calmly
 @given(steps, steps)
 def test_after_a_rollback_the_table_goes_on_as_one_that_never_changed(first, second):
     undo = Undo()
@@ -113,6 +118,7 @@ def all_of(agenda):
     return sorted(taken)
 
 
+@calmly
 @given(moves, moves, moves)
 def test_an_agenda_gives_each_entry_once_at_its_latest_time_also_after_a_rollback(first, second, third):
     undo = Undo()

@@ -1,0 +1,97 @@
+"""Bad readings: each is counted, each kind is said once until a good one came, and none is a value.
+
+A bad reading of a known series is that series' own matter. One that belongs to no known series (nothing of it
+could be read, or a label lacks) is a stray: it ends once a good reading came and stale_after_s went by without
+another stray, for good readings of a thousand other series prove nothing about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.undo import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from killswitch.domain.readings import SeriesKey
+    from killswitch.domain.scope import Scope
+    from killswitch.domain.undo import Undo
+
+REASONS: Final = 32
+"""So many reasons are told apart for one feed; what comes after them is OTHER."""
+
+OTHER: Final = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A rule's strays of one feed: when the last one came, why, and the scopes that were tripped for them."""
+
+    at: float
+    reason: str
+    scopes: frozenset[Scope]
+
+
+class Doubts:
+    """What was bad, for all feeds."""
+
+    def __init__(self, undo: Undo) -> None:
+        self._counts: Table[tuple[str, str], int] = Table(undo)  # (feed, reason)
+        self._reasons: Table[str, tuple[str, ...]] = Table(undo)  # feed -> its reasons
+        self._said: Table[tuple[str, str], SeriesKey | None] = Table(undo)  # None: of a stray
+        self._strayed_at: Table[str, float] = Table(undo)  # feed -> its last stray
+        self._strays: Table[tuple[str, str], Stray] = Table(undo)  # (rule, feed)
+
+    def count(self, feed: str, reason: str) -> str:
+        """Count one more; the reason as it is told."""
+        reasons = self._reasons.get(feed) or ()
+        if reason not in reasons:
+            if len(reasons) >= REASONS:
+                reason = OTHER
+            if reason not in reasons:
+                self._reasons[feed] = (*reasons, reason)
+        self._counts[feed, reason] = (self._counts.get((feed, reason)) or 0) + 1
+        return reason
+
+    def is_news(self, feed: str, reason: str, key: SeriesKey | None, now: float) -> bool:
+        """Whether people should be told: once for (feed, reason). `key` None: a stray."""
+        if key is None:
+            self._strayed_at[feed] = now
+        if (feed, reason) in self._said:
+            return False
+        self._said[feed, reason] = key
+        return True
+
+    def trips(self, rule: str, feed: str, reason: str, scope: Scope, now: float) -> bool:
+        """Whether a stray is the edge for that rule and scope."""
+        stray = self._strays.get((rule, feed))
+        scopes = stray.scopes if stray else frozenset()
+        self._strays[rule, feed] = Stray(now, reason, scopes | {scope})
+        return scope not in scopes
+
+    def stray(self, rule: str, feed: str) -> Stray | None:
+        return self._strays.get((rule, feed))
+
+    def good(self, key: SeriesKey, *, was_bad: bool, rules: Iterable[str], now: float, quiet_s: float) -> None:
+        """A good reading of a series that these rules watch; `was_bad`: the one before it was not."""
+        feed = key[0]
+        if was_bad:
+            self._forget(feed, key)
+        strayed_at = self._strayed_at.get(feed)
+        if strayed_at is not None and now >= strayed_at + quiet_s:
+            del self._strayed_at[feed]
+            self._forget(feed, None)
+        for rule in rules:
+            stray = self._strays.get((rule, feed))
+            if stray is not None and now >= stray.at + quiet_s:
+                del self._strays[rule, feed]
+
+    def _forget(self, feed: str, key: SeriesKey | None) -> None:
+        for reason in self._reasons.get(feed) or ():
+            if (feed, reason) in self._said and self._said[feed, reason] == key:
+                del self._said[feed, reason]
+
+    def of(self, feed: str) -> tuple[tuple[str, int], ...]:
+        return tuple((r, self._counts.get((feed, r)) or 0) for r in sorted(self._reasons.get(feed) or ()))

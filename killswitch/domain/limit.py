@@ -1,0 +1,81 @@
+"""A limit: when a value is past it, how near it is, and the sentences that say so. Exact, in decimals."""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from killswitch.domain.messages import Labels, Number
+    from killswitch.domain.settings import LimitRule
+
+# A value may have any exponent: no signal of the arithmetic may become an exception.
+_WIDE: Final = Context(prec=60, traps=[])
+
+ZERO: Final = Decimal(0)
+
+
+def exact(value: Number) -> Decimal | None:
+    """The number that was written: 0.1 as a float is 0.1 here. None for NaN and infinities."""
+    held = value if isinstance(value, Decimal) else Decimal(repr(value))
+    return held if held.is_finite() else None
+
+
+def is_past(rule: LimitRule, value: Decimal) -> bool:
+    """At the limit is inside."""
+    held = _measured(rule, value)
+    if rule.above is not None:
+        return held > rule.above
+    return rule.below is not None and held < rule.below
+
+
+def worse(rule: LimitRule, one: Decimal, other: Decimal) -> Decimal:
+    """That of the two which is further past the limit, or nearer to it."""
+    further = _measured(rule, other) > _measured(rule, one)
+    return other if further is (rule.above is not None) else one
+
+
+def headroom(rule: LimitRule, value: Decimal) -> float | None:
+    """1 at rest, 0 at the limit, below 0 in breach; None for a limit of 0."""
+    limit = rule.above if rule.above is not None else rule.below
+    if not limit:
+        return None
+    left = _WIDE.subtract(limit, _measured(rule, value))
+    if rule.above is None:
+        left = left.copy_negate()
+    return float(_WIDE.divide(left, limit.copy_abs()))
+
+
+def in_words(rule: LimitRule) -> str:
+    """Such as "above 50.0", "above 50.0 in size for 3.0 s"."""
+    held = f" for {rule.for_s:.1f} s" if rule.for_s > 0 else ""
+    return f"{_side(rule)}{held}"
+
+
+def sentence(rule: LimitRule, value: Decimal, labels: Labels, age_s: float) -> str:
+    """Why it is a breach: value, limit, series, age."""
+    said = f"has been {in_words(rule)}" if rule.for_s > 0 else f"is {_side(rule)}"
+    return f"{rule.reading} {plain(value)} {said} ({named(labels, f'{age_s:.1f} s old')})"
+
+
+def named(labels: Labels, *more: str) -> str:
+    """Such as "account 14, product BTC; 0.0 s old"."""
+    return "; ".join(part for part in (", ".join(f"{n} {text}" for n, text in labels), *more) if part)
+
+
+def plain(value: Decimal) -> str:
+    """As a person writes it; with an exponent where the zeros would fill the page."""
+    sign_and_digits = value.as_tuple()
+    if abs(value.adjusted()) < 40 and len(sign_and_digits.digits) <= 60:
+        return f"{value:f}"
+    return f"{value:.20E}"
+
+
+def _side(rule: LimitRule) -> str:
+    side = f"above {plain(rule.above)}" if rule.above is not None else f"below {plain(rule.below or Decimal(0))}"
+    return f"{side} in size" if rule.absolute else side
+
+
+def _measured(rule: LimitRule, value: Decimal) -> Decimal:
+    # copy_abs doesn't round, as abs() does to the context's digits: v4 gives 28 of them.
+    return value.copy_abs() if rule.absolute else value

@@ -1,0 +1,140 @@
+"""Looking at rules and feeds from outside: headroom, ages, what isn't calm, what no rule covers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from killswitch.domain import limit
+from killswitch.domain.readings import Silence, lanes_of
+from killswitch.domain.roster import bad_text
+from killswitch.domain.scope import EVERY
+from killswitch.domain.settings import Label
+from killswitch.domain.view import FeedView, RuleView
+
+if TYPE_CHECKING:
+    from killswitch.domain.messages import Labels
+    from killswitch.domain.readings import Series, SeriesKey
+    from killswitch.domain.roster import Roster
+    from killswitch.domain.settings import FeedSpec, LimitRule
+
+
+def uncalm(roster: Roster, name: str, labels: Labels, now: float) -> str | None:
+    """Why a rule's series is in breach or unknown; None when it is inside its limit and fresh."""
+    rule = roster.rules.get(name)
+    if rule is None:
+        return None
+    known = False
+    for lane in roster.lanes_of[name]:
+        key = (*lane, labels)
+        series, watched = roster.readings.get(key), roster.watched.get(key)
+        if series is None or watched is None or all(its is not rule for its, _ in watched.rules):
+            continue
+        known = True
+        trouble = _of_series(roster, rule, key, series, now)
+        if trouble is not None:
+            return trouble
+    if not labels:
+        return _of_rule(roster, rule, now)
+    return None if known else _of_absent(roster, rule, labels, now)
+
+
+def _of_series(roster: Roster, rule: LimitRule, key: SeriesKey, series: Series, now: float) -> str | None:
+    if series.bad is not None:
+        return bad_text(key[:2], key[2], series.bad)
+    age_s = roster.age(key, series, now)
+    if not roster.readings.is_fresh(key, series, now):
+        return roster.silence_text(Silence(key[:2], key[2], age_s), series, now)
+    return limit.sentence(rule, series.value, key[2], age_s) if limit.is_past(rule, series.value) else None
+
+
+def _of_rule(roster: Roster, rule: LimitRule, now: float) -> str | None:
+    """What concerns no single series: a feed that is silent as a whole, a stray, or nothing known."""
+    for lane in roster.lanes_of[rule.name]:
+        if roster.readings.is_silent(lane, now):
+            as_of = roster.readings.lane(lane).as_of
+            age_s = None if as_of is None else now - as_of
+            return roster.silence_text(Silence(lane, None, age_s), None, now)
+        stray = roster.doubts.stray(rule.name, lane[0])
+        if stray is not None:
+            return f"{bad_text(lane, None, stray.reason)}, {now - stray.at:.1f} s ago"
+    if rule.name in roster.known or roster.is_listed(rule):
+        return None
+    return f"no series of {rule.reading} that this rule watches was heard yet"
+
+
+def _of_absent(roster: Roster, rule: LimitRule, labels: Labels, now: float) -> str | None:
+    """A series that was never heard: 0 where a live session listed its account without it."""
+    account = dict(labels).get("account")
+    for feed, name in roster.lanes_of[rule.name]:
+        oms = roster.feeds[feed].oms
+        if oms is None or account is None or not roster.holdings.is_listed(oms, name, account):
+            continue
+        proven_at = roster.readings.proven_at((feed, name, labels))
+        if proven_at is not None and now < proven_at + roster.feeds[feed].stale_after_s:
+            past = limit.is_past(rule, limit.ZERO)
+            return limit.sentence(rule, limit.ZERO, labels, now - proven_at) if past else None
+    return f"{rule.reading} was never heard ({limit.named(labels)})"
+
+
+def view(roster: Roster, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedView, ...]]:
+    """The rules and feeds in the order of the configuration."""
+    series_of: dict[str, list[tuple[SeriesKey, Series]]] = {name: [] for name in roster.rules}
+    for key, watched in sorted(roster.watched.items(), key=lambda item: item[0]):
+        series = roster.readings.get(key)
+        if series is not None:
+            for rule, _ in watched.rules:
+                series_of[rule.name].append((key, series))
+    rules = tuple(_view_of_rule(roster, rule, series_of[rule.name], now) for rule in roster.rules.values())
+    return rules, tuple(_view_of_feed(roster, feed, now) for feed in roster.feeds.values())
+
+
+def _view_of_rule(roster: Roster, rule: LimitRule, held: list[tuple[SeriesKey, Series]], now: float) -> RuleView:
+    rooms = [(room, key[2]) for key, s in held if (room := limit.headroom(rule, s.value)) is not None]
+    worst = min(rooms, default=None)
+    breaching = (k[2] for k, _ in held if (st := roster.stands.get((rule.name, k))) and st.breached)
+    unknown = [k[2] for k, s in held if s.bad is not None or not roster.readings.is_fresh(k, s, now)]
+    silent = any(roster.readings.is_silent(lane, now) for lane in roster.lanes_of[rule.name])
+    if silent or rule.name in roster.missed:
+        unknown.append(())  # the rule as a whole
+    return RuleView(
+        rule=rule.name,
+        owner=rule.owner,
+        kind="limit",
+        limit=limit.in_words(rule),
+        series=len(held),
+        headroom=None if worst is None else worst[0],
+        worst=None if worst is None else worst[1],
+        breaching=tuple(dict.fromkeys(breaching)),
+        unknown=tuple(dict.fromkeys(unknown)),
+    )
+
+
+def _view_of_feed(roster: Roster, feed: FeedSpec, now: float) -> FeedView:
+    """The age is the oldest of the readings that rules watch, or of all where none does."""
+    lanes = lanes_of(feed)
+    used = tuple(lane for lane in lanes if roster.by_lane[lane]) or lanes
+    looks = [roster.readings.lane(lane).as_of for lane in used]
+    heard = [as_of for as_of in looks if as_of is not None]
+    whole = len(heard) == len(looks) and bool(looks)
+    return FeedView(
+        feed=feed.name,
+        up=roster.readings.link(feed.name).up,
+        heard=whole,
+        age_s=max(0.0, now - (min(heard) if whole else roster.started_at)),
+        stale=any(roster.readings.is_silent(lane, now) for lane in used),
+        readings=roster.counts.get(feed.name) or 0,
+        bad=roster.doubts.of(feed.name),
+    )
+
+
+def uncovered(roster: Roster, oms: str, accounts: tuple[int, ...]) -> tuple[int, ...]:
+    """Those accounts of an OMS that no rule's scope could name."""
+    rules = [rule for rule in roster.rules.values() if rule.scope.oms == oms]
+    return tuple(a for a in accounts if not any(_may_name(rule, a) for rule in rules))
+
+
+def _may_name(rule: LimitRule, account: int) -> bool:
+    part = rule.scope.account
+    if isinstance(part, Label):
+        return dict(rule.where).get(part.name, str(account)) == str(account)
+    return part is EVERY or part == account

@@ -1,0 +1,315 @@
+"""The latest value of every series, its age, and when a series or a whole feed counts as stale.
+
+A series is (feed, reading, labels). A lane is (feed, reading): what an MQTT feed has one of and an OMS feed
+three. A lane that fails as a whole is one fact, however many series it has; a series goes stale by itself
+only once its lane has been heard again after the series fell due, so that a source that stops speaking never
+looks like a thousand series stopping one by one. That may take as long as stale_after_s once more: by then the
+lane was heard or has failed itself.
+
+Times are `now`, the monotonic clock: a look's time is its arrival less the lag of its source, and what that
+clock never went back over can't be made old by a step of the wall clock.
+
+Cost: a reading changes its series and its lane and leaves the agenda alone. Entries move lazily: each looks
+again when it comes due.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from killswitch.domain.holdings import LISTED_BY
+from killswitch.domain.undo import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+    from decimal import Decimal
+
+    from killswitch.domain.holdings import Holdings
+    from killswitch.domain.messages import Labels
+    from killswitch.domain.settings import FeedSpec
+    from killswitch.domain.undo import Agenda, Undo
+
+LaneKey: TypeAlias = tuple[str, str]
+SeriesKey: TypeAlias = "tuple[str, str, Labels]"
+
+START_S: Final = 30.0
+"""How long a feed may take to come up before its silence counts."""
+
+GRACES: Final = 3
+"""After its link came back a silent series gets stale_after_s once more: so often, until it is heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """`as_of`: the newest look's time. `bad`: why the newest look was no value. `stale`: it was said so."""
+
+    value: Decimal
+    as_of: float
+    source_at: float | None
+    bad: str | None = None
+    stale: bool = False
+    graces: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """`as_of`: the newest look's time. `heard_at`: the last arrival that wasn't stale already."""
+
+    back_at: float
+    as_of: float | None = None
+    heard_at: float | None = None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Our own link to a feed's source."""
+
+    up: bool = False
+    first_up: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A lane (labels None) or a series has gone stale: said once. `age_s` None: it was never heard."""
+
+    lane: LaneKey
+    labels: Labels | None
+    age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """A lane (labels None) or a series that was stale is heard again."""
+
+    lane: LaneKey
+    labels: Labels | None
+
+
+Change: TypeAlias = Silence | Return
+
+
+def lanes_of(feed: FeedSpec) -> tuple[LaneKey, ...]:
+    """The readings that a feed gives."""
+    if feed.kind == "oms":
+        return tuple((feed.name, name) for name in LISTED_BY)
+    return ((feed.name, feed.reading),) if feed.reading is not None else ()
+
+
+class Readings:
+    """Everything that was read, with its age. The caller commits what building it wrote."""
+
+    def __init__(
+        self, feeds: Iterable[FeedSpec], holdings: Holdings, undo: Undo, agenda: Agenda, started_at: float
+    ) -> None:
+        self._feeds: Final = {feed.name: feed for feed in feeds}
+        self._holdings: Final = holdings
+        self._agenda: Final = agenda
+        self._started_at: Final = started_at
+        self._links: Table[str, Link] = Table(undo)
+        self._lanes: Table[LaneKey, Lane] = Table(undo)
+        self._series: Table[SeriesKey, Series] = Table(undo)
+        # Series that fell due and wait for a sign that their lane lives: a table a lane.
+        self._suspects: dict[LaneKey, Table[SeriesKey, bool]] = {}
+        for feed in self._feeds.values():
+            self._links[feed.name] = Link()
+            for lane in lanes_of(feed):
+                self._lanes[lane] = Lane(back_at=started_at)
+                self._suspects[lane] = Table(undo)
+                agenda.set(("watch", "lane", lane), self.first_due(feed.name))
+
+    # --- looking -------------------------------------------------------------------------------------------
+
+    def link(self, feed: str) -> Link:
+        return self._links[feed]
+
+    def lane(self, lane: LaneKey) -> Lane:
+        return self._lanes[lane]
+
+    def get(self, key: SeriesKey) -> Series | None:
+        return self._series.get(key)
+
+    def first_due(self, feed: str) -> float:
+        """When something must have been heard: stale_after_s after the link first stood.
+
+        A link that takes its time gets START_S, or stale_after_s where that is longer: what nobody could
+        have heard in less isn't missing.
+        """
+        stale_after_s = self._feeds[feed].stale_after_s
+        latest = self._started_at + max(START_S, stale_after_s)
+        first_up = self._links[feed].first_up
+        return latest if first_up is None else min(first_up + stale_after_s, latest)
+
+    def lane_due(self, lane: LaneKey) -> float:
+        """When the lane fails unless it is heard before."""
+        as_of, first = self._lanes[lane].as_of, self.first_due(lane[0])
+        return first if as_of is None else max(as_of + self._feeds[lane[0]].stale_after_s, first)
+
+    def is_silent(self, lane: LaneKey, now: float) -> bool:
+        return self._lanes[lane].failed or now >= self.lane_due(lane)
+
+    def last_look(self, key: SeriesKey, series: Series) -> float:
+        """When the value was last known to hold: as read, or proven since by a live session."""
+        return max(series.as_of, self.proven_at(key) or series.as_of)
+
+    def proven_at(self, key: SeriesKey) -> float | None:
+        """The last proven look at an OMS account's series, read or not; None for other feeds."""
+        feed = self._feeds[key[0]]
+        account = dict(key[2]).get("account") if feed.oms is not None else None
+        if feed.oms is None or account is None:
+            return None
+        return self._holdings.proven_at(feed.oms, key[1], account)
+
+    def is_fresh(self, key: SeriesKey, series: Series, now: float) -> bool:
+        return now < self.last_look(key, series) + self._feeds[key[0]].stale_after_s
+
+    # --- what happens --------------------------------------------------------------------------------------
+
+    def link_up(self, feed: str, now: float) -> bool:
+        """True the first time. Series get stale_after_s from now on: theirs may have been lost on the way."""
+        link = self._links[feed]
+        self._links[feed] = Link(up=True, first_up=now if link.first_up is None else link.first_up)
+        for key in lanes_of(self._feeds[feed]):
+            lane = self._lanes[key]
+            self._lanes[key] = replace(lane, back_at=now)
+            if lane.as_of is None and not lane.failed:
+                self._agenda.set(("watch", "lane", key), self.lane_due(key))
+        return link.first_up is None
+
+    def link_down(self, feed: str) -> None:
+        """Nothing is stale by this alone: the link may be back before anything is."""
+        self._links[feed] = replace(self._links[feed], up=False)
+
+    def observe(
+        self,
+        key: SeriesKey,
+        value: Decimal,
+        now: float,
+        *,
+        as_of: float | None,
+        source_at: float | None = None,
+    ) -> list[Change] | None:
+        """A value. `as_of` None: it is known, but not since when. None back: older than what is known.
+
+        What is older says nothing about the present: it renews no age either, so that a source whose clock
+        was set back becomes stale and isn't overlooked.
+        """
+        lane, old = key[:2], self._series.get(key)
+        if old is not None and source_at is not None and old.source_at is not None and source_at < old.source_at:
+            return None
+        began = self._links[key[0]].first_up
+        before = old.as_of if old else (self._started_at if began is None else began)
+        newest = before if as_of is None or old is None else max(before, as_of)
+        new = Series(
+            value=value,
+            as_of=as_of if old is None and as_of is not None else newest,
+            source_at=source_at if source_at is not None else (old.source_at if old else None),
+            stale=old.stale if old else False,
+            graces=0 if as_of is not None or old is None else old.graces,
+        )
+        changes: list[Change] = []
+        if new.stale and self.is_fresh(key, new, now):
+            new = replace(new, stale=False)
+            changes.append(Return(lane, key[2]))
+        self._series[key] = new
+        if old is None or old.stale != new.stale:
+            self._agenda.set(("watch", "series", key), self._due(key, new))
+        if as_of is not None:
+            changes += self.heard(lane, now, as_of)
+        return changes
+
+    def doubt(self, key: SeriesKey, reason: str) -> bool:
+        """The newest look at a known series was no value. True when the one before it was."""
+        series = self._series[key]
+        self._series[key] = replace(series, bad=reason)
+        return series.bad is None
+
+    def heard(self, key: LaneKey, now: float, as_of: float) -> list[Change]:
+        """Something of the lane is known as of that time."""
+        lane, stale_after_s = self._lanes[key], self._feeds[key[0]].stale_after_s
+        in_time = now < as_of + stale_after_s
+        back = lane.failed and in_time
+        self._lanes[key] = Lane(
+            back_at=now if back else lane.back_at,
+            as_of=as_of if lane.as_of is None else max(lane.as_of, as_of),
+            heard_at=now if in_time else lane.heard_at,
+            failed=lane.failed and not in_time,
+        )
+        if back or (lane.as_of is None and not lane.failed):
+            self._agenda.set(("watch", "lane", key), self.lane_due(key))
+        changes: list[Change] = [Return(key, None)] if back else []
+        suspects = self._suspects[key]
+        if in_time and len(suspects):
+            for series_key in sorted(suspects):
+                del suspects[series_key]
+                changes += self._look_at_series(series_key, now)
+        return changes
+
+    def wake(self, what: Hashable, now: float) -> list[Change]:
+        """An agenda entry ("watch", "lane" or "series", its key) is due, or may be."""
+        match what:
+            case ("watch", "lane", (str(feed), str(name))) if (feed, name) in self._lanes:
+                return self._look_at_lane((feed, name), now)
+            case ("watch", "series", (str(feed), str(name), tuple(labels))):
+                key = (feed, name, labels)
+                return self._look_at_series(key, now) if key in self._series else []
+        return []
+
+    # --- judging -------------------------------------------------------------------------------------------
+
+    def _due(self, key: SeriesKey, series: Series) -> float:
+        back_at = self._lanes[key[:2]].back_at
+        return max(self.last_look(key, series), back_at) + self._feeds[key[0]].stale_after_s
+
+    def _look_at_lane(self, key: LaneKey, now: float) -> list[Change]:
+        if self._lanes[key].failed:
+            return []
+        due = self.lane_due(key)
+        if now >= due:
+            return self._fail(key, now)
+        self._agenda.set(("watch", "lane", key), due)
+        return []
+
+    def _fail(self, key: LaneKey, now: float) -> list[Change]:
+        """The lane is silent as a whole; its series are silent with it and not one by one."""
+        lane = self._lanes[key]
+        self._lanes[key] = replace(lane, failed=True)
+        suspects = self._suspects[key]
+        for series_key in suspects:
+            del suspects[series_key]
+        return [Silence(key, None, None if lane.as_of is None else now - lane.as_of)]
+
+    def _look_at_series(self, key: SeriesKey, now: float) -> list[Change]:
+        """Whether a series is silent by itself. At most one look again is set."""
+        series, lane_key = self._series[key], key[:2]
+        lane, stale_after_s = self._lanes[lane_key], self._feeds[key[0]].stale_after_s
+        again: Hashable = ("watch", "series", key)
+        if self.is_silent(lane_key, now):
+            # The lane first, whichever entry of one instant is taken first: a rollback may change their order.
+            self._agenda.set(again, now + stale_after_s)
+            return self._look_at_lane(lane_key, now)
+        fresh = self.is_fresh(key, series, now)
+        # Without an end to this a link that goes up and down would hide a silent series for ever.
+        spared = fresh or series.graces < GRACES
+        due = self._due(key, series) if spared else self.last_look(key, series) + stale_after_s
+        if series.stale and fresh:  # a live session proved it, without a value of its own
+            self._series[key] = replace(series, stale=False, graces=0)
+            self._agenda.set(again, due)
+            return [Return(lane_key, key[2])]
+        if series.stale:
+            if self._feeds[key[0]].kind == "oms":
+                self._agenda.set(again, now + stale_after_s)
+            return []
+        if now < due:
+            self._series[key] = replace(series, graces=0 if fresh else series.graces + 1)
+            self._agenda.set(again, due)
+            return []
+        if lane.heard_at is None or lane.heard_at < due:
+            self._suspects[lane_key][key] = True
+            self._agenda.set(again, self.lane_due(lane_key))
+            return []
+        self._series[key] = replace(series, stale=True)
+        if self._feeds[key[0]].kind == "oms":
+            self._agenda.set(again, now + stale_after_s)
+        return [Silence(lane_key, key[2], now - self.last_look(key, series))]

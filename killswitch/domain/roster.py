@@ -1,0 +1,132 @@
+"""Who watches what: the rules, their feeds, the series each rule knows, and how each of them stands.
+
+Watch writes it; the looking from outside reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain import limit
+from killswitch.domain.doubts import Doubts
+from killswitch.domain.holdings import Holdings
+from killswitch.domain.readings import START_S, Readings, lanes_of
+from killswitch.domain.settings import TemplateError
+from killswitch.domain.undo import Table
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from killswitch.domain.messages import Labels
+    from killswitch.domain.readings import LaneKey, Series, SeriesKey, Silence
+    from killswitch.domain.scope import Scope
+    from killswitch.domain.settings import FeedSpec, LimitRule
+    from killswitch.domain.undo import Agenda, Undo
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The rules that watch a series, each with what it trips; `lacking`: those it is bad for."""
+
+    rules: tuple[tuple[LimitRule, Scope], ...]
+    lacking: tuple[LimitRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A series is past a rule's limit since then. `breached` False: for_s is still running.
+
+    `said`: the value that was reported last; `worst`: the worst one since then.
+    """
+
+    since: float
+    breached: bool
+    said: Decimal
+    worst: Decimal
+
+
+class Roster:
+    """The rules of a configuration, and the tables that Watch keeps about them."""
+
+    def __init__(
+        self,
+        feeds: tuple[FeedSpec, ...],
+        rules: tuple[LimitRule, ...],
+        undo: Undo,
+        agenda: Agenda,
+        started_at: float,
+    ) -> None:
+        self.feeds: Final = {feed.name: feed for feed in feeds}
+        self.rules: Final = {rule.name: rule for rule in rules}
+        self.started_at: Final = started_at
+        self.by_lane: Final[dict[LaneKey, tuple[LimitRule, ...]]] = {
+            lane: tuple(rule for rule in rules if _reads(rule, feed, lane)) for feed in feeds for lane in lanes_of(feed)
+        }
+        self.lanes_of: Final[dict[str, tuple[LaneKey, ...]]] = {
+            rule.name: tuple(lane for lane, its in self.by_lane.items() if rule in its) for rule in rules
+        }
+        self.holdings: Final = Holdings(undo)
+        self.readings: Final = Readings(feeds, self.holdings, undo, agenda, started_at)
+        self.doubts: Final = Doubts(undo)
+        self.watched: Final[Table[SeriesKey, Watched]] = Table(undo)
+        self.known: Final[Table[str, int]] = Table(undo)  # rule -> how many series
+        self.stands: Final[Table[tuple[str, SeriesKey], Stand]] = Table(undo)
+        self.missed: Final[Table[str, bool]] = Table(undo)  # rules said to know no series
+        self.counts: Final[Table[str, int]] = Table(undo)  # feed -> readings
+
+    def feeds_of(self, oms: str) -> tuple[str, ...]:
+        return tuple(f.name for f in self.feeds.values() if f.kind == "oms" and f.oms == oms)
+
+    def due(self, rule: str) -> float:
+        """When a rule must know a series."""
+        dues = (self.readings.first_due(feed) for feed, _ in self.lanes_of[rule])
+        return max(dues, default=self.started_at + START_S)
+
+    def is_listed(self, rule: LimitRule) -> bool:
+        """A live session listed accounts whose series this rule would watch."""
+        account = dict(rule.where).get("account")
+        return any(
+            (oms := self.feeds[feed].oms) is not None and self.holdings.is_listed(oms, name, account)
+            for feed, name in self.lanes_of[rule.name]
+        )
+
+    def age(self, key: SeriesKey, series: Series, now: float) -> float:
+        return max(0.0, now - self.readings.last_look(key, series))
+
+    def silence_text(self, silence: Silence, series: Series | None, now: float) -> str:
+        """Why a series, or a feed as a whole, counts as stale."""
+        feed, name = silence.lane
+        if silence.age_s is None:
+            since = now - self.started_at
+            return f"{name} was never heard (feed {feed}; {since:.1f} s since the start)"
+        last = () if series is None else (f"last {limit.plain(series.value)}",)
+        where = limit.named(silence.labels or (), f"feed {feed}", *last)
+        return f"{name} was not heard for {silence.age_s:.1f} s ({where})"
+
+
+def bad_text(lane: LaneKey, labels: Labels | None, reason: str) -> str:
+    """Why a reading is no value."""
+    return f"{lane[1]} can't be read: {reason} ({limit.named(labels or (), f'feed {lane[0]}')})"
+
+
+def concerns(rule: LimitRule, labels: Labels) -> bool:
+    """No label differs from what `where` asks for; one that lacks may be it."""
+    held = dict(labels)
+    return all(held.get(name, text) == text for name, text in rule.where)
+
+
+def scope_of(rule: LimitRule, labels: Labels) -> Scope | None:
+    """What a reading with these labels trips; None where a label lacks that scope or `where` needs."""
+    held = dict(labels)
+    if any(name not in held for name, _ in rule.where):
+        return None
+    try:
+        return rule.scope.fill(labels)
+    except TemplateError:
+        return None
+
+
+def _reads(rule: LimitRule, feed: FeedSpec, lane: LaneKey) -> bool:
+    """An OMS feed's accounts are those of its OMS: its readings never fill another OMS's scope."""
+    return rule.reading == lane[1] and (feed.kind != "oms" or rule.scope.oms == feed.oms)

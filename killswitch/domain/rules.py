@@ -1,0 +1,416 @@
+"""Watch: turns readings and their age into breaches.
+
+It stands apart from trips and latches, so that it can be driven alone and no latch swallows a breach: a rule
+breaches on the edge, per series, and again only after that series was back inside. What can't be read or is
+not heard any more is unknown, and each rule says what unknown means to it.
+
+A reading reaches only the rules that watch its series: they are found when the series is first seen and kept
+with it, so what other rules there are costs a known series nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from killswitch.domain import limit, outlook
+from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading, SessionDown, SessionUp
+from killswitch.domain.readings import Silence, lanes_of
+from killswitch.domain.roster import Roster, Stand, Watched, bad_text, concerns, scope_of
+from killswitch.domain.settings import OnUnknown
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from decimal import Decimal
+
+    from killswitch.domain.messages import Event, Labels
+    from killswitch.domain.readings import Change, LaneKey, Series, SeriesKey
+    from killswitch.domain.scope import Scope
+    from killswitch.domain.settings import FeedSpec, LimitRule
+    from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.view import FeedView, RuleView
+
+LATE: Final = "out of order"
+LACKS_LABEL: Final = "a label lacks"
+NOT_FINITE: Final = "not finite"
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A rule's breach. `repeated` False: the edge, a trip. True: still in breach, with another value.
+
+    `labels` name the series; () for what concerns the rule as a whole (its feed fell silent, or a bad reading
+    belongs to no known series): then `scope` is as a rule its fallback. `worst`: the worst value since the edge.
+    """
+
+    rule: str
+    kind: str
+    scope: Scope
+    labels: Labels
+    text: str
+    value: str
+    repeated: bool
+    worst: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that people should hear of and that trips nothing. `rule` None: it concerns the feed."""
+
+    kind: Literal["stale", "heard_again", "bad_reading", "unknown_series"]
+    rule: str | None
+    feed: str | None
+    text: str
+
+
+Found: TypeAlias = Breach | Warned
+
+
+class Watch:
+    """All rules of a configuration over all its feeds.
+
+    Everything that changes lives in tables of `undo`: the caller commits (also after building this) or rolls
+    back. Agenda entries of its own are tuples that begin with "watch"; the caller takes them when they are due
+    and gives them to `wake`.
+    """
+
+    def __init__(
+        self,
+        feeds: tuple[FeedSpec, ...],
+        rules: tuple[LimitRule, ...],
+        undo: Undo,
+        agenda: Agenda,
+        started_at: float,
+    ) -> None:
+        self._agenda: Final = agenda
+        self._roster: Final = Roster(feeds, rules, undo, agenda, started_at)
+        self._readings: Final = self._roster.readings
+        self._holdings: Final = self._roster.holdings
+        self._doubts: Final = self._roster.doubts
+        for name in self._roster.rules:
+            agenda.set(("watch", "rule", name), self._roster.due(name))
+
+    # --- in ------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> tuple[Found, ...]:
+        """What an event means to the rules. Events that are none of theirs, or of no feed, give ()."""
+        match event:
+            case Reading(feed=feed) if feed in self._roster.feeds:
+                return tuple(self._on_reading(event, now))
+            case BadReading(feed=feed) if feed in self._roster.feeds:
+                return tuple(self._on_bad((feed, event.name), event.labels, event.reason, now))
+            case FeedUp(feed=feed) if feed in self._roster.feeds:
+                self._link_up(feed, now)
+            case FeedDown(feed=feed) if feed in self._roster.feeds:
+                self._readings.link_down(feed)
+            case SessionUp():
+                if self._holdings.session_up(event.session, event.oms):
+                    for feed in self._roster.feeds_of(event.oms):
+                        self._link_up(feed, now)
+            case SessionDown():
+                oms = self._holdings.session_down(event.session)
+                if oms is not None and not self._holdings.is_up(oms):
+                    for feed in self._roster.feeds_of(oms):
+                        self._readings.link_down(feed)
+            case _:
+                return tuple(self._on_oms(event, now))
+        return ()
+
+    def wake(self, what: Hashable, now: float) -> tuple[Found, ...]:
+        """An entry of the agenda that begins with "watch" is due. Too early, twice or unknown is harmless."""
+        match what:
+            case ("watch", "rule", str(name)) if name in self._roster.rules:
+                return tuple(self._look_for_series(self._roster.rules[name], now))
+            case ("watch", "for", str(name), (str(feed), str(of), tuple(labels))) if name in self._roster.rules:
+                return tuple(self._held_long(self._roster.rules[name], (feed, of, labels), now))
+        return tuple(self._told(self._readings.wake(what, now), now))
+
+    # --- readings ------------------------------------------------------------------------------------------
+
+    def _on_reading(self, event: Reading, now: float) -> list[Found]:
+        lane = (event.feed, event.name)
+        value = limit.exact(event.value)
+        if value is None:
+            return self._on_bad(lane, event.labels, NOT_FINITE, now)
+        self._roster.counts[event.feed] = (self._roster.counts.get(event.feed) or 0) + 1
+        if lane not in self._roster.by_lane:
+            return []
+        if self._readings.link(event.feed).first_up is None:
+            self._link_up(event.feed, now)  # a reading came over it
+        # A source whose clock is ahead must not look fresh for longer, nor make the readings after the
+        # correction of its clock look old.
+        as_of = now - max(0.0, event.lag_s) if event.fresh else None
+        source_at = None if event.source_at is None else min(event.source_at, event.wall)
+        return self._take((*lane, event.labels), value, now, as_of, source_at)
+
+    def _on_oms(self, event: Event, now: float) -> list[Found]:
+        look = self._holdings.take(event, now)
+        found: list[Found] = []
+        if look is None:
+            return found
+        for feed in self._roster.feeds_of(look.oms):
+            if look.seen:
+                self._roster.counts[feed] = (self._roster.counts.get(feed) or 0) + len(look.seen)
+            for seen in look.seen:
+                value = limit.exact(seen.value)
+                if value is None:
+                    found += self._on_bad((feed, seen.name), seen.labels, NOT_FINITE, now)
+                else:
+                    key = (feed, seen.name, seen.labels)
+                    found += self._take(key, value, now, now if look.alive else None, None)
+            for doubt in look.doubts:
+                found += self._on_bad((feed, doubt.name), doubt.labels, doubt.reason, now)
+            for name in look.proven:
+                found += self._told(self._readings.heard((feed, name), now, now), now)
+        return found
+
+    def _take(
+        self, key: SeriesKey, value: Decimal, now: float, as_of: float | None, source_at: float | None
+    ) -> list[Found]:
+        lane, found = key[:2], list[Found]()
+        if not self._roster.by_lane[lane]:
+            return self._told(self._readings.heard(lane, now, as_of), now) if as_of is not None else found
+        watched = self._roster.watched.get(key)
+        if watched is None:
+            watched = self._meet(key, found)
+        if watched.rules:
+            old = self._readings.get(key)
+            changes = self._readings.observe(key, value, now, as_of=as_of, source_at=source_at)
+            if changes is None:
+                self._doubts.count(key[0], LATE)
+                return found
+            found += self._told(changes, now)
+            self._doubts.good(
+                key,
+                was_bad=old is not None and old.bad is not None,
+                rules=[rule.name for rule, _ in watched.rules],
+                now=now,
+                quiet_s=self._roster.feeds[key[0]].stale_after_s,
+            )
+            series = self._readings.get(key)
+            assert series is not None
+            for rule, scope in watched.rules:
+                found += self._judge(rule, scope, key, series, now)
+        elif as_of is not None:  # nobody watches it, but its lane lives
+            found += self._told(self._readings.heard(lane, now, as_of), now)
+        if watched.lacking:
+            found += self._stray(lane, key[2], LACKS_LABEL, watched.lacking, now)
+        return found
+
+    def _meet(self, key: SeriesKey, found: list[Found]) -> Watched:
+        """A series that is seen for the first time: who watches it, and with what scope."""
+        rules, lacking = [], []
+        for rule in self._roster.by_lane[key[:2]]:
+            if not concerns(rule, key[2]):
+                continue
+            scope = scope_of(rule, key[2])
+            if scope is None:
+                lacking.append(rule)
+                continue
+            rules.append((rule, scope))
+            self._roster.known[rule.name] = (self._roster.known.get(rule.name) or 0) + 1
+            if self._roster.missed.pop(rule.name) and rule.on_stale is OnUnknown.WARN:
+                text = f"{rule.reading} is heard ({limit.named(key[2], f'feed {key[0]}')})"
+                found.append(Warned("heard_again", rule.name, key[0], text))
+        watched = Watched(tuple(rules), tuple(lacking))
+        self._roster.watched[key] = watched
+        return watched
+
+    def _judge(self, rule: LimitRule, scope: Scope, key: SeriesKey, series: Series, now: float) -> list[Found]:
+        at, value, entry = (rule.name, key), series.value, ("watch", "for", rule.name, key)
+        stand = self._roster.stands.get(at)
+        if not limit.is_past(rule, value):
+            if stand is not None:
+                del self._roster.stands[at]
+                self._agenda.clear(entry)
+            return []
+        if stand is None:
+            stand = Stand(since=now, breached=rule.for_s <= 0, said=value, worst=value)
+            self._roster.stands[at] = stand
+            if not stand.breached:
+                self._agenda.set(entry, now + rule.for_s)
+            return [self._breach(rule, scope, key, series, now)] if stand.breached else []
+        worst = limit.worse(rule, stand.worst, value)
+        if stand.breached:
+            if value == stand.said:
+                return []
+            self._roster.stands[at] = replace(stand, said=value, worst=worst)
+            return [self._breach(rule, scope, key, series, now, repeated=True)]
+        self._roster.stands[at] = replace(stand, said=value, worst=worst)
+        return self._held_long(rule, key, now)
+
+    def _held_long(self, rule: LimitRule, key: SeriesKey, now: float) -> list[Found]:
+        """for_s is over, or may be: a value back inside would have ended it."""
+        stand, series, watched = (
+            self._roster.stands.get((rule.name, key)),
+            self._readings.get(key),
+            self._roster.watched.get(key),
+        )
+        if stand is None or stand.breached or series is None or watched is None:
+            return []
+        entry = ("watch", "for", rule.name, key)
+        if now < stand.since + rule.for_s:
+            self._agenda.set(entry, stand.since + rule.for_s)
+            return []
+        self._agenda.clear(entry)
+        self._roster.stands[rule.name, key] = replace(stand, breached=True)
+        return [self._breach(rule, scope, key, series, now) for its, scope in watched.rules if its is rule]
+
+    def _breach(
+        self,
+        rule: LimitRule,
+        scope: Scope,
+        key: SeriesKey,
+        series: Series,
+        now: float,
+        *,
+        repeated: bool = False,
+    ) -> Breach:
+        return Breach(
+            rule=rule.name,
+            kind="limit",
+            scope=scope,
+            labels=key[2],
+            text=limit.sentence(rule, series.value, key[2], self._roster.age(key, series, now)),
+            value=limit.plain(series.value),
+            repeated=repeated,
+            worst=limit.plain(self._roster.stands[rule.name, key].worst),
+        )
+
+    # --- bad readings --------------------------------------------------------------------------------------
+
+    def _on_bad(self, lane: LaneKey, labels: Labels | None, reason: str, now: float) -> list[Found]:
+        key = None if labels is None else (*lane, labels)
+        series = None if key is None else self._readings.get(key)
+        if key is None or series is None:
+            rules = [rule for rule in self._roster.by_lane.get(lane, ()) if concerns(rule, labels or ())]
+            return self._stray(lane, labels, reason, rules, now)
+        reason = self._doubts.count(lane[0], reason)
+        found = self._say_bad(lane, labels, reason, key, now)
+        if self._readings.doubt(key, reason):
+            text = bad_text(lane, labels, reason)
+            found += [
+                Breach(rule.name, "limit", scope, key[2], text, limit.plain(series.value), repeated=False)
+                for rule, scope in self._roster.watched[key].rules
+                if rule.on_bad is OnUnknown.TRIP
+            ]
+        return found
+
+    def _stray(
+        self,
+        lane: LaneKey,
+        labels: Labels | None,
+        reason: str,
+        rules: list[LimitRule] | tuple[LimitRule, ...],
+        now: float,
+    ) -> list[Found]:
+        """A bad reading of no known series: each rule that it may belong to is left in the dark."""
+        reason = self._doubts.count(lane[0], reason)
+        found = self._say_bad(lane, labels, reason, None, now)
+        text = bad_text(lane, labels, reason)
+        for rule in rules:
+            own = scope_of(rule, labels) if labels is not None else None
+            scope = own if own is not None else rule.fallback
+            if rule.on_bad is not OnUnknown.TRIP or scope is None:
+                continue
+            if self._doubts.trips(rule.name, lane[0], reason, scope, now):
+                found.append(Breach(rule.name, "limit", scope, (), text, "", repeated=False))
+        return found
+
+    def _say_bad(
+        self, lane: LaneKey, labels: Labels | None, reason: str, key: SeriesKey | None, now: float
+    ) -> list[Found]:
+        if not self._doubts.is_news(lane[0], reason, key, now):
+            return []
+        return [Warned("bad_reading", None, lane[0], bad_text(lane, labels, reason))]
+
+    # --- silence -------------------------------------------------------------------------------------------
+
+    def _link_up(self, feed: str, now: float) -> None:
+        if self._readings.link_up(feed, now):
+            for lane in lanes_of(self._roster.feeds[feed]):
+                self._look_later(lane, 0.0)
+
+    def _look_later(self, lane: LaneKey, at_least: float) -> None:
+        for rule in self._roster.by_lane[lane]:
+            if rule.name not in self._roster.known and rule.name not in self._roster.missed:
+                due = max(self._roster.due(rule.name), at_least)
+                self._agenda.set(("watch", "rule", rule.name), due)
+
+    def _told(self, changes: list[Change], now: float) -> list[Found]:
+        """What silences and returns mean to the rules that they concern."""
+        found: list[Found] = []
+        for change in changes:
+            lane, key = change.lane, (*change.lane, change.labels or ())
+            rules: tuple[tuple[LimitRule, Scope | None], ...]
+            if change.labels is None:
+                rules = tuple((rule, rule.fallback) for rule in self._roster.by_lane[lane])
+            else:
+                rules = self._roster.watched[key].rules
+            if isinstance(change, Silence):
+                series = None if change.labels is None else self._readings.get(key)
+                text = self._roster.silence_text(change, series, now)
+                value = limit.plain(series.value) if series is not None else ""
+                for rule, scope in rules:
+                    found += _unknown(rule, scope, "stale", text, labels=change.labels or (), value=value, feed=lane[0])
+                continue
+            if change.labels is None:
+                self._look_later(lane, now + self._roster.feeds[lane[0]].stale_after_s)
+            text = f"{lane[1]} is heard again ({limit.named(change.labels or (), f'feed {lane[0]}')})"
+            found += [
+                Warned("heard_again", rule.name, lane[0], text) for rule, _ in rules if rule.on_stale is OnUnknown.WARN
+            ]
+        return found
+
+    def _look_for_series(self, rule: LimitRule, now: float) -> list[Found]:
+        if rule.name in self._roster.known or rule.name in self._roster.missed:
+            return []
+        lanes = self._roster.lanes_of[rule.name]
+        due = self._roster.due(rule.name)
+        if now < due:
+            self._agenda.set(("watch", "rule", rule.name), due)
+            return []
+        if any(self._readings.is_silent(lane, now) for lane in lanes):
+            return []  # the lane says so itself; when it is back the rule is looked at again
+        self._roster.missed[rule.name] = True
+        text = f"no series of {rule.reading} that this rule watches was heard by now"
+        if self._roster.is_listed(rule):
+            # An OMS that lists nothing of it has nothing of it: known to be none, but perhaps misspelt.
+            return [Warned("unknown_series", rule.name, None, f"{text}: the lists show none")]
+        return _unknown(rule, rule.fallback, "unknown_series", text)
+
+    # --- looking from outside ------------------------------------------------------------------------------
+
+    def uncalm(self, rule: str, labels: Labels, now: float) -> str | None:
+        """Why a rule's series isn't calm, for a reset: None when it is inside its limit and fresh.
+
+        `labels` as a Breach gave them. Unknown (stale, bad, never heard) isn't calm. None for a rule that isn't
+        there.
+        """
+        return outlook.uncalm(self._roster, rule, labels, now)
+
+    def view(self, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedView, ...]]:
+        """The rules and feeds in the order of the configuration. It looks at every series."""
+        return outlook.view(self._roster, now)
+
+    def uncovered(self, oms: str, accounts: tuple[int, ...]) -> tuple[int, ...]:
+        """Those accounts of an OMS that no rule's scope could name."""
+        return outlook.uncovered(self._roster, oms, accounts)
+
+
+def _unknown(
+    rule: LimitRule,
+    scope: Scope | None,
+    kind: Literal["stale", "unknown_series"],
+    text: str,
+    *,
+    labels: Labels = (),
+    value: str = "",
+    feed: str | None = None,
+) -> list[Found]:
+    """What silence means to a rule: on_stale."""
+    if rule.on_stale is OnUnknown.IGNORE:
+        return []
+    if rule.on_stale is OnUnknown.TRIP and scope is not None:
+        return [Breach(rule.name, "limit", scope, labels, text, value, repeated=False)]
+    return [Warned(kind, rule.name, feed, text)]
