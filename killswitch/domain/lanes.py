@@ -67,7 +67,7 @@ class Lanes:
                 if missing or lane.dirty or unsure:
                     wanted[part] = lane.pressed
         for scope in outermost(wanted):
-            pressed = wanted[scope]
+            pressed = any(by_person for part, by_person in wanted.items() if scope.covers(part))
             if any(c.sent_at is None or not pressed for c in self._natives_under_way(scope)):
                 continue  # its answer, or its time-out, brings us back here
             lane = self._lanes.get(scope) or Lane()
@@ -101,8 +101,11 @@ class Lanes:
         }
         return narrower - trip.sweep.refused - {trip.scope}
 
-    def one_by_one(self, trip: Trip, account: int, orders: tuple[Order, ...], session: Session, now: float) -> None:
-        """Cancel an account's stragglers by their ids; for many, or where that is refused, by narrower calls."""
+    def one_by_one(self, trip: Trip, account: int, orders: tuple[Order, ...], session: Session, now: float) -> int:
+        """Cancel an account's stragglers by their ids; for many, or where that is refused, by narrower calls.
+
+        Returns how many calls left or are under way for them.
+        """
         if len(orders) > SINGLES_MAX or trip.sweep.singles_refused:
             narrower = self._narrower(trip, account, orders)
             fresh = [s for s in sorted(narrower, key=str) if now >= (self._lanes.get(s) or Lane()).next_at]
@@ -113,11 +116,10 @@ class Lanes:
                     # Fruitless ones are not repeated before the stragglers had their turn.
                     self._lanes[scope] = replace(lane, next_at=now + 2 * self._retry.max_s)
             if fresh:
-                return
+                return len(fresh)
         under_way = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
-        for order in [o for o in orders if o.order_id not in under_way][:SINGLES_MAX]:
-            if order.order_id is None and order.client_order_id is None:
-                continue
+        named = [o for o in orders if o.order_id is not None or o.client_order_id is not None]
+        for order in [o for o in named if o.order_id not in under_way][:SINGLES_MAX]:
             touches = Scope(
                 oms=trip.scope.oms,
                 account=order.account,
@@ -136,6 +138,7 @@ class Lanes:
                 )
             )
             self._agenda.set(("call", call.number), now + self._retry.timeout_s)
+        return len(named)
 
     def _natives_under_way(self, scope: Scope) -> tuple[Call, ...]:
         return tuple(

@@ -67,7 +67,7 @@ class Sweep:
     users_settled: bool = False  # it was answered, one way or the other
     empties: int = 0
     rounds: int = 0
-    previous: frozenset[int] | None = None  # orders in the last full round since the last cancel
+    previous: frozenset[str] | None = None  # orders in the last full round since the last cancel
     previous_count: int = 0
     fruitless: int = 0
     waits: int = 0  # rounds with orders in a row, for the waits between them
@@ -134,7 +134,16 @@ class Next(Enum):
     SINGLES = "cancels have no effect or are refused: stragglers one by one"
 
 
-def judge(sweep: Sweep, ids: frozenset[int], count: int) -> tuple[Next, Sweep]:
+def names(orders: Iterable[Order]) -> frozenset[str]:
+    """What tells orders apart: the order's id, else the id that its owner gave it; nothing where there is neither."""
+    return frozenset(
+        str(o.order_id) if o.order_id is not None else f"client {o.client_order_id}"
+        for o in orders
+        if o.order_id is not None or o.client_order_id is not None
+    )
+
+
+def judge(sweep: Sweep, ids: frozenset[str], count: int) -> tuple[Next, Sweep]:
     """What a full round that shows `count` orders (`ids`: those that can be named) means, and the sweep after it.
 
     Right after a cancel a list still shows everything, so two lists that were both asked for after it are
@@ -146,7 +155,7 @@ def judge(sweep: Sweep, ids: frozenset[int], count: int) -> tuple[Next, Sweep]:
         return Next.WAIT, after
     if sweep.previous is not None and count < sweep.previous_count:
         return Next.WAIT, replace(sweep, previous=ids, previous_count=count, fruitless=0)
-    stuck = sweep.previous is not None and sweep.previous <= ids and bool(ids)
+    stuck = sweep.previous is not None and sweep.previous <= ids
     fruitless = sweep.fruitless + 1 if stuck else 0
     after = replace(sweep, previous=ids if by_order else None, previous_count=count, fruitless=fruitless)
     if by_order or fruitless >= FRUITLESS_MAX:

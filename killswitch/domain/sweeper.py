@@ -22,7 +22,7 @@ from killswitch.domain.messages import (
     Withdraw,
 )
 from killswitch.domain.scope import EVERY, Holds, Scope
-from killswitch.domain.sweep import Found, Next, Sweep, judge
+from killswitch.domain.sweep import Found, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
 from killswitch.domain.undo import Table
 
@@ -288,7 +288,7 @@ class Sweeper:
         """A round that shows orders: wait while they fall, else cancel again, else one by one."""
         sure = [o for _, found in founds for o in found.sure]
         orders = sure + [o for _, found in founds for o in found.maybe]
-        ids = frozenset(o.order_id for o in orders if o.order_id is not None)
+        ids = names(orders)
         count = sum(found.count for _, found in founds)
         before = trip.sweep.previous or frozenset()
         what, sweep = judge(trip.sweep, ids, count)
@@ -304,8 +304,12 @@ class Sweeper:
                 self.trips[trip.id] = replace(trip, sweep=self.fresh(now))
                 self.lanes.press(self.trips[trip.id], by_person=False)
         elif what is Next.SINGLES:
-            for account, found in founds:
+            left = sum(
                 self.lanes.one_by_one(self.trips[trip.id], account, found.sure, session, now)
+                for account, found in founds
+            )
+            if not left:
+                self.lanes.press(trip, by_person=False)  # nothing can be named: the scope's own call again
         if len(sure) < count:
             text = f"{count - len(sure)} orders can't be attributed to the scope; they are not cancelled"
             self.changes.append((trip.id, Input.OVERDUE, text))
