@@ -254,7 +254,7 @@ class CommandLink:
         if self._spoke_v5:
             return
         refused = mqtt_session.code_of(error) in mqtt_session.UNSUPPORTED_VERSION
-        silent = str(error) == "Operation timed out"
+        silent = str(error) in (mqtt_session.NO_ANSWER, mqtt_session.CLOSED_AT_ONCE)
         if self._version is V5 and (refused or silent):
             self._version = V311
         elif silent and not self._connection:

@@ -44,6 +44,9 @@ WINDOW_UNKNOWN: Final = 20
 TAKEN_OVER: Final = 142  # MQTT 5, 3.14.2.1: another client connected with this identifier
 UNSUPPORTED_VERSION: Final = (1, 132)  # MQTT 3.1.1, 3.2.2.3 and MQTT 5, 3.2.2.2
 UNSPECIFIED: Final = 128
+NO_ANSWER: Final = "Operation timed out"  # the library's words
+CLOSED_AT_ONCE: Final = "the broker closed the connection without an answer"
+GRACE_S: Final = 0.1
 FIRST_S: Final = 0.1
 LAST_S: Final = 5.0
 STOOD_S: Final = 5.0
@@ -110,7 +113,7 @@ def check_library() -> None:
     made = aiomqtt.Client.__init__.__code__.co_names
     for name in ("_client", "_disconnected"):
         assert name in made, f"this release of aiomqtt has no {name}: commands can't be acknowledged by hand"
-    for name in ("manual_ack_set", "ack", "socket", "connect_timeout"):
+    for name in ("manual_ack_set", "ack", "socket", "connect_timeout", "on_socket_close"):
         assert hasattr(paho.Client, name), f"this release of paho-mqtt has no {name}"
 
 
@@ -133,14 +136,42 @@ async def connected(
     client = _client(broker, identifier, version, durable=durable, will=will, queue_type=queue_type)
     connecting = asyncio.ensure_future(client.__aenter__())
     try:
-        # A cancelled connect would leave a client behind that nobody can close: let it come to its end.
-        await asyncio.shield(connecting)
+        await _answered(client, connecting)
         yield client
     finally:
         if connecting.done():
             _drop(client)
         else:
             connecting.add_done_callback(partial(_drop_late, client))
+
+
+async def _answered(client: aiomqtt.Client, connecting: asyncio.Future[aiomqtt.Client]) -> None:
+    """Wait until the broker has accepted us. Raises aiomqtt.MqttError.
+
+    A cancelled connect would leave a client behind that nobody can close: only the waiting is cancelled. A
+    broker that closes the connection instead of answering, as some do that don't know MQTT 5, is not waited
+    for; the library would notice it by its time-out only.
+    """
+    loop, inner = asyncio.get_running_loop(), client._client  # noqa: SLF001 see the module's docstring
+    closed, tidy = asyncio.Event(), inner.on_socket_close
+
+    def on_close(*told: Any) -> None:
+        if tidy is not None:
+            tidy(*told)
+        loop.call_soon_threadsafe(closed.set)
+
+    inner.on_socket_close = on_close
+    closing = asyncio.ensure_future(closed.wait())
+    try:
+        either: list[asyncio.Future[Any]] = [connecting, closing]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        # A refusal closes the connection too: then what was answered is on its way.
+        await asyncio.wait([connecting], timeout=GRACE_S)
+    finally:
+        closing.cancel()
+    if not connecting.done():
+        raise aiomqtt.MqttError(CLOSED_AT_ONCE)
+    await connecting
 
 
 def _client(
@@ -276,4 +307,4 @@ def in_words(error: aiomqtt.MqttError | Refused) -> str:
         if isinstance(link, aiomqtt.MqttCodeError) and isinstance(link.rc, int):
             return f"the connection ended: {paho.error_string(MQTTErrorCode(link.rc))}"
     text = str(error)
-    return f"no answer within {TIMEOUT_S:g} s" if text == "Operation timed out" else text
+    return f"no answer within {TIMEOUT_S:g} s" if text == NO_ANSWER else text

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,8 +97,8 @@ async def settled(server, inbox):
 
 
 @contextlib.asynccontextmanager
-async def between(server, change=bytes, *, speaks_5=True):
-    """A broker's address whose answers go through `change`; with speaks_5 False it refuses MQTT 5."""
+async def between(server, change=bytes, *, to_5=None):
+    """A broker's address whose answers go through `change`; `to_5`: all that it answers to MQTT 5."""
     writers = []
 
     async def pump(source, target, alter):
@@ -109,13 +110,14 @@ async def between(server, change=bytes, *, speaks_5=True):
     async def meet(reader, writer):
         writers.append(writer)
         hello = await reader.read(4096)
-        if hello and not speaks_5 and hello[hello.index(b"MQTT") + 4] == 5:
-            writer.write(b"\x20\x02\x00\x01")  # CONNACK of 3.1.1: unacceptable protocol version
+        if hello and to_5 is not None and hello[hello.index(b"MQTT") + 4] == 5:
+            writer.write(to_5)
             writer.close()
             return
         far, to_far = await asyncio.open_connection(server.host, server.port)
         to_far.write(hello)
-        await asyncio.gather(pump(reader, to_far, bytes), pump(far, writer, change))
+        with contextlib.suppress(asyncio.CancelledError):  # the test is over
+            await asyncio.gather(pump(reader, to_far, bytes), pump(far, writer, change))
 
     listener = await asyncio.start_server(meet, "127.0.0.1", 0)
     try:
@@ -426,6 +428,30 @@ async def test_a_killed_daemon_leaves_an_unknown_state_and_no_view_of_its_own(mo
         daemon.wait(20)
 
 
+async def test_a_link_that_ends_leaves_the_same_word_as_one_that_is_killed(mosquitto):
+    async with linked(mosquitto) as (link, inbox):
+        await inbox.up()
+        link.do(AnnounceState("armed", ()))
+        await eventually(lambda: mosquitto.log().count("as killswitch-ks-a-") == 2)
+        await eventually(lambda: holds(mosquitto, "killswitch/availability/ks-a", b"online"))
+        assert await link.flush(20)
+    await eventually(lambda: holds(mosquitto, "killswitch/availability/ks-a", b"offline"))
+    await eventually(lambda: holds(mosquitto, "killswitch/state", b'{"state":"unknown"}'))
+
+
+async def test_the_will_of_an_older_connection_does_not_stand(mosquitto):
+    async with linked(mosquitto) as (link, inbox):
+        await inbox.up()
+        link.do(AnnounceState("armed", ()))
+        armed = b'{"state":"armed","trips":0}'
+        await eventually(lambda: holds(mosquitto, "killswitch/state", armed))
+        await eventually(lambda: mosquitto.log().count("as killswitch-ks-a-") == 2)
+        await publish(mosquitto, "killswitch/state", b'{"state":"unknown"}', retain=True)
+        await publish(mosquitto, "killswitch/replica/ks-a", b"", retain=True)
+        await eventually(lambda: holds(mosquitto, "killswitch/state", armed))
+        await eventually(lambda: held(mosquitto, "killswitch/replica/ks-a"))
+
+
 # --- the link ----------------------------------------------------------------------------------------------
 
 
@@ -540,16 +566,54 @@ async def test_of_two_daemons_with_one_name_one_stays_away_and_says_why(mosquitt
             await rest.until(lambda box: "a" in box.ids())
 
 
-async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(mosquitto):
+@pytest.mark.parametrize(
+    ("to_5", "why"),
+    [
+        # CONNACK of 3.1.1: unacceptable protocol version
+        (b"\x20\x02\x00\x01", "the broker says: Unsupported protocol version"),
+        (b"", "the broker closed the connection without an answer"),
+    ],
+)
+async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(mosquitto, to_5, why):
     async with (
-        between(mosquitto, speaks_5=False) as broker,
+        between(mosquitto, to_5=to_5) as broker,
         linked(mosquitto, broker=broker) as (_, inbox),
     ):
         await inbox.up()
         assert inbox.of(BrokerUp)[0].window == 20
-        assert inbox.of(BrokerDown)[0].why == "the broker says: Unsupported protocol version"
+        assert inbox.of(BrokerDown)[0].why == why
         await publish(mosquitto, TRIP, command("a"))
         await inbox.until(lambda box: box.ids() == ["a"])
+
+
+async def test_a_broker_is_spoken_to_over_tls_only_if_its_certificate_is_its_own(tmp_path):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: apt install openssl")
+
+    def openssl(line):
+        subprocess.run(["openssl", *line.split()], cwd=tmp_path, check=True, capture_output=True)
+
+    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem")
+    openssl("req -newkey rsa:2048 -nodes -subj /CN=broker -keyout server.key -out server.csr")
+    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1")
+    openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem")
+    certificate = f"certfile {tmp_path}/server.pem\nkeyfile {tmp_path}/server.key"
+    server = Mosquitto(tmp_path, options=certificate).start()
+    try:
+        url = server.url.replace("mqtt:", "mqtts:")
+        trusted = Broker.from_url(url, ca_file=str(tmp_path / "ca.pem"))
+        async with linked(server, broker=trusted) as (link, inbox):
+            await inbox.up()
+            link.do(AnnounceState("armed", ()))
+            assert await link.flush(20)
+        async with linked(server, broker=Broker.from_url(url)) as (_, inbox):
+            await inbox.until(lambda box: box.of(BrokerDown))
+            assert "certificate verify failed" in inbox.of(BrokerDown)[0].why
+        missing = Broker.from_url(url, ca_file=str(tmp_path / "nowhere.pem"))
+        async with linked(server, broker=missing) as (_, inbox):
+            await inbox.until(lambda box: box.of(BrokerDown))
+    finally:
+        server.stop()
 
 
 def test_what_a_release_of_the_library_could_change_is_still_there(monkeypatch):
