@@ -261,6 +261,6 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
 @click.pass_context
 def demo(ctx: click.Context, broker: str, keep: bool) -> None:
     """The whole story, with nothing to install or configure."""
-    from killswitch import demo as story  # noqa: PLC0415
+    from killswitch.demo import main as tell  # noqa: PLC0415
 
-    ctx.exit(story.main(broker, keep=keep))
+    ctx.exit(tell(broker, keep=keep))

@@ -1,4 +1,4 @@
-"""A short visit to a broker: read what it retains, listen for a while, or publish one message.
+"""A short visit to a broker: read what it retains, listen for a while, or publish.
 
 Like the command line's other calls each visit has a client of its own with a clean session, and none is known
 to the daemon.
@@ -18,7 +18,7 @@ from killswitch.adapters.mqtt_send import BrokerUnreachable
 from killswitch.adapters.mqtt_session import Broker, connected, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 QUIET_S: Final = 0.5
 """A broker sends what it retains right after the subscription; silence for so long means that this was all."""
@@ -64,7 +64,15 @@ async def listen(broker: Broker, topics: Sequence[str]) -> AsyncGenerator[tuple[
             yield str(message.topic), bytes(message.payload)
 
 
-async def publish(broker: Broker, topic: str, payload: bytes) -> None:
-    """Publish one message, QoS 1; the broker has it on return. Raises BrokerUnreachable."""
+@contextlib.asynccontextmanager
+async def sender(broker: Broker) -> AsyncIterator[Callable[[str, bytes], Awaitable[None]]]:
+    """A connection to publish over: `send(topic, payload)`, QoS 1; the broker has it on return.
+
+    Raises BrokerUnreachable, whenever it is.
+    """
     async with _visit(broker, ()) as client:
-        await client.publish(topic, payload, qos=1)
+
+        async def send(topic: str, payload: bytes) -> None:
+            await client.publish(topic, payload, qos=1)
+
+        yield send
