@@ -231,11 +231,7 @@ class Story:
     async def _keep(self) -> None:
         """Leave it all running and say what to try."""
         self._tasks.append(asyncio.create_task(self._trade(VAR_ACCOUNT)))
-        program = (
-            str(Path(sys.argv[0]).absolute())
-            if Path(sys.argv[0]).name == "killswitch"
-            else f"{sys.executable} -m killswitch"
-        )
+        program = _program()
         http = f"http://127.0.0.1:{self.layout.http_port}"
         publish = f"mosquitto_pub -q 1 -p {self.layout.broker_port}"
         print("\nEverything goes on until Ctrl-C. In another terminal:\n")
@@ -374,6 +370,12 @@ class Story:
 
 def _about(request: Request, account: int, since: float) -> bool:
     return request.at >= since and not isinstance(request.body, str) and request.body.get("AccountId") == account
+
+
+def _program() -> str:
+    """How this was started, for another terminal in another folder."""
+    started = Path(sys.argv[0])
+    return str(started.absolute()) if started.name == "killswitch" else f"{sys.executable} -m killswitch"
 
 
 def _ms(seconds: float) -> str:
