@@ -6,7 +6,7 @@ Cancels go out for the outermost of the scopes that want one. A person's press w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import CancelAllOrders, CancelOrder, Withdraw
 from killswitch.domain.scope import EVERY, Scope, outermost
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from killswitch.domain.undo import Agenda, Undo
 
 
+STREAK_MAX: Final = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """The native cancels of one scope: at most one is unanswered, and they keep a distance.
@@ -37,6 +40,7 @@ class Lane:
     pressed: bool = False
     unsure: bool = False
     unclear: int = 0
+    streak: int = 0  # cancels since the scope was last proven empty
 
 
 class Lanes:
@@ -83,8 +87,17 @@ class Lanes:
         covered = {s for s in self._lanes if scope.covers(s)} | {scope}
         for part in covered:
             lane = self._lanes.get(part) or Lane()
+            streak = lane.streak + 1
+            # A trader who goes on must not make us spend the venue's limit on cancels: the first few keep the
+            # shortest distance, those after them what the budget bears.
+            distance = self._retry.first_s if streak <= STREAK_MAX else 1 / self._book.calls_per_s(scope.oms)
             self._lanes[part] = replace(
-                lane, dirty=False, pressed=False, unsure=False, next_at=now + self._retry.first_s
+                lane,
+                dirty=False,
+                pressed=False,
+                unsure=False,
+                streak=streak,
+                next_at=now + max(distance, self._retry.first_s),
             )
 
     def dead_end(self, trip: Trip, orders: list[Order]) -> bool:
@@ -173,6 +186,13 @@ class Lanes:
         lane = self._lanes.get(call.scope) if call.order_id is None else None
         if lane is not None:
             self._lanes[call.scope] = replace(lane, dirty=True, next_at=now + self._retry.first_s)
+
+    def calm(self, scopes: tuple[Scope, ...]) -> None:
+        """These are proven empty: their next cancels leave without delay."""
+        for scope in scopes:
+            lane = self._lanes.get(scope)
+            if lane is not None:
+                self._lanes[scope] = replace(lane, streak=0, unclear=0, unsure=False)
 
     def hurry(self, oms: str) -> None:
         """No lane of this OMS keeps its distance to what left on an earlier session."""

@@ -282,6 +282,7 @@ class Sweeper:
         outcome = trip.outcome if complete else UNKNOWN
         self.trips[trip.id] = replace(trip, sweep=sweep, verified_wall=wall, outcome=outcome)
         if proven and trip.state is not State.CONFIRMED:
+            self.lanes.calm(plan)
             self.changes.append((trip.id, Input.PROVEN, f"{sweep.empties} empty rounds in a row"))
 
     def _full_round(self, trip: Trip, founds: list[tuple[int, Found]], session: Session, now: float) -> None:
@@ -303,7 +304,8 @@ class Sweeper:
             if now - sweep.refused_at >= REFUSED_AGAIN_S:
                 self.trips[trip.id] = replace(trip, sweep=self.fresh(now))
                 self.lanes.press(self.trips[trip.id], by_person=False)
-        elif what is Next.SINGLES:
+        elif what is Next.SINGLES and now >= sweep.singles_at:
+            self.trips[trip.id] = replace(trip, sweep=replace(sweep, singles_at=now + self.lanes.backoff(sweep.waits)))
             left = sum(
                 self.lanes.one_by_one(self.trips[trip.id], account, found.sure, session, now)
                 for account, found in founds
