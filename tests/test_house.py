@@ -105,8 +105,7 @@ CLEAN = {
     "simulator/__init__.py": "",
     "simulator/exchange.py": "import random\n",
     "simulator/gateway.py": (
-        "import websockets\nfrom killswitch.wire.frame import Frame\n"
-        "from killswitch.simulator import exchange\n"
+        "import websockets\nfrom killswitch.wire.frame import Frame\nfrom killswitch.simulator import exchange\n"
     ),
 }
 

@@ -1,0 +1,410 @@
+"""What must hold at every step, judged from outside: by the exchange's own table and what crossed the wire.
+
+The judge believes records and announcements only as claims to be checked. `Broken` ends a run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from killswitch.domain.messages import (
+    AccountsFound,
+    Action,
+    AnnounceState,
+    AnnounceTrip,
+    Answered,
+    AnswerKind,
+    CancelAllOrders,
+    CancelOrder,
+    CauseAdded,
+    ListOpenOrders,
+    ListPositions,
+    ListUserAccounts,
+    Lost,
+    Moved,
+    OpenOrders,
+    OrderEnded,
+    OrderWorking,
+    Record,
+    SetAside,
+    Tripped,
+    WasReset,
+)
+from killswitch.domain.scope import EVERY
+from tests.sim.link import parts
+
+if TYPE_CHECKING:
+    from killswitch.domain.messages import Event, Restored
+    from killswitch.domain.scope import Scope
+    from tests.sim.exchange import Exchange, Resting
+    from tests.sim.link import Call
+    from tests.sim.world import World
+
+
+STORM = 30  # of the same cancel within a second; one each retry.first_s is 20, and a person may press
+Parts = tuple[int | None, int | None, int | None]
+
+# The design's table, as the moves that it allows.
+MOVES = {
+    ("sweeping", "confirmed"),
+    ("sweeping", "escalated"),
+    ("confirmed", "sweeping"),
+    ("escalated", "confirmed"),
+    ("confirmed", "armed"),
+}
+
+
+class Broken(AssertionError):  # noqa: N818 - a broken invariant is the word for it
+    """Something that must hold didn't."""
+
+
+def of(scope: Scope) -> Parts:
+    """A scope with None for every."""
+    return tuple(None if p is EVERY else p for p in (scope.account, scope.user, scope.instrument))  # type: ignore[return-value]
+
+
+def within(inner: Parts, outer: Parts) -> bool:
+    return all(o is None or i == o for i, o in zip(inner, outer, strict=True))
+
+
+def meet(one: Parts, other: Parts) -> bool:
+    return all(a is None or b is None or a == b for a, b in zip(one, other, strict=True))
+
+
+def could_hold(scope: Parts, account: int, user: int | None, instrument: int | None) -> bool:
+    """In scope, or nobody can say that it isn't."""
+    return all(s is None or v is None or s == v for s, v in zip(scope, (account, user, instrument), strict=True))
+
+
+@dataclass(slots=True)
+class Look:
+    """One list of open orders, from asking to hearing. `order`s are of the judge's own counting."""
+
+    call: ListOpenOrders
+    written_order: int
+    written_at: float
+    truth: tuple[Resting, ...] | None = None
+    heard: OpenOrders | None = None
+    heard_order: int = 0
+    heard_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """One cancel that was written. `what`: the parts it can touch."""
+
+    call: int
+    order: int
+    oms: str
+    session: int
+    what: Parts
+
+
+@dataclass(slots=True)
+class Life:
+    """What this process of ours has asked and heard; a crash ends it."""
+
+    calls: set[int] = field(default_factory=set)
+    looks: dict[int, Look] = field(default_factory=dict)
+    cancels: list[Cancelled] = field(default_factory=list)
+    unanswered: dict[int, tuple[str, int, Parts]] = field(default_factory=dict)  # cancels: oms, session, parts
+    seen: dict[tuple[str, int], int] = field(default_factory=dict)  # orders that events showed -> when
+    ended: set[tuple[str, int]] = field(default_factory=set)
+    shown: set[tuple[str, int]] = field(default_factory=set)  # accounts
+    enumerated: set[tuple[str, int]] = field(default_factory=set)  # users
+    refused: bool = False
+    times: dict[object, deque[float]] = field(default_factory=dict)  # of each cancel, the last ones
+
+
+class Judge:
+    """Watches every event, action and frame of one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.order = 0
+        self.latched: dict[str, Scope] = {}
+        self.states: dict[str, str] = {}
+        self.over: set[str] = set()
+        self.over_commands: set[str] = set()  # of trips that were reset
+        self.commands: dict[str, str] = {}  # trip -> the command that made it
+        self.confirmed_once: set[str] = set()
+        self.tripped_commands: set[str] = set()
+        self.life = Life()
+        self.last_n = 0
+        self.cancels_written = 0
+
+    def broken(self, why: str) -> None:
+        raise Broken(why)
+
+    # --- lives
+
+    def began(self, restored: Restored) -> None:
+        self.life = Life()
+        self.last_n = restored.next_n - 1
+        self.latched = {t.trip: t.scope for t in restored.trips}
+        self.states = dict.fromkeys(self.latched, "sweeping")
+        self.over = set(restored.ended)
+        self.tripped_commands = {t.command_id for t in restored.trips if t.command_id}
+        self.tripped_commands |= {c.id for c in restored.commands if c.accepted}
+        self.over_commands = {self.commands[t] for t in self.over if t in self.commands}
+
+    # --- what our process hears
+
+    def event(self, event: Event) -> None:
+        self.order += 1
+        life = self.life
+        match event:
+            case OpenOrders():
+                look = life.looks.get(event.call)
+                if look is not None and look.heard is None:
+                    look.heard, look.heard_order, look.heard_at = event, self.order, self.world.now
+                    oms = look.call.oms
+                    life.shown |= {(oms, o.account) for o in event.orders}
+            case OrderWorking():
+                key = (event.oms, (event.order.client_order_id or 0) - 1000)
+                life.shown.add((event.oms, event.order.account))
+                if key not in life.ended:
+                    life.seen[key] = self.order
+            case OrderEnded():
+                key = (event.oms, (event.order.client_order_id or 0) - 1000)
+                life.shown.add((event.oms, event.order.account))
+                life.ended.add(key)
+                life.seen.pop(key, None)
+            case AccountsFound():
+                asked = self.world.asked_users.get(event.call)
+                if asked is not None:
+                    life.enumerated.add(asked)
+                    life.shown |= {(asked[0], a) for a in event.accounts}
+            case Answered():
+                life.unanswered.pop(event.call, None)
+                life.refused |= event.answer.kind is AnswerKind.REFUSED
+            case Lost():
+                life.unanswered.pop(event.call, None)
+            case _:
+                pass
+
+    # --- what our process says
+
+    def claim(self, action: Action) -> None:
+        """What the records of a pass say, before anything of it is carried out."""
+        if isinstance(action, Record):
+            if action.n != self.last_n + 1:
+                self.broken(f"record {action.n} after {self.last_n}")
+            self.last_n = action.n
+            self._record(action)
+
+    def action(self, action: Action) -> None:
+        match action:
+            case CancelAllOrders() | CancelOrder():
+                self._number(action)
+                oms, what = self._reach(action)
+                self._in_a_latch(oms, what, action)
+                self.life.unanswered[action.call] = (oms, action.session, what)
+            case ListOpenOrders() | ListUserAccounts() | ListPositions():
+                self._number(action)
+            case AnnounceTrip():
+                view = action.trip
+                if view.outcome == "VERIFIED" and view.state != "confirmed":
+                    self.broken(f"trip {view.trip} is announced VERIFIED while {view.state}")
+                if view.trip in self.over:
+                    self.broken(f"trip {view.trip} is announced after its reset")
+            case AnnounceState():
+                if action.state == "armed" and action.trips:
+                    self.broken("announced armed with trips")
+            case _:
+                pass
+
+    def _number(self, call: Call) -> None:
+        if call.call in self.life.calls:
+            self.broken(f"call number {call.call} comes twice")
+        self.life.calls.add(call.call)
+
+    def _record(self, record: Record) -> None:
+        body = record.body
+        match body:
+            case SetAside():
+                self.broken(f"set aside: {body.event}\n{body.traceback}")
+            case Tripped():
+                self._tripped(body)
+            case CauseAdded() if body.trip not in self.latched:
+                self.broken(f"a cause for {body.trip}, which isn't latched")
+            case Moved():
+                self._moved(body)
+            case WasReset():
+                self._reset(body)
+            case _:
+                pass
+
+    def _tripped(self, body: Tripped) -> None:
+        if body.trip in self.latched or body.trip in self.over:
+            self.broken(f"trip id {body.trip} comes twice")
+        if body.scope not in self.world.requested:
+            self.broken(f"nobody asked for {body.scope}")
+        if body.command_id:
+            if body.command_id in self.tripped_commands:
+                self.broken(f"command {body.command_id} trips twice")
+            self.tripped_commands.add(body.command_id)
+            self.commands[body.trip] = body.command_id
+        self.latched[body.trip] = body.scope
+        self.states[body.trip] = "sweeping"
+
+    def _moved(self, body: Moved) -> None:
+        source = self.states.get(body.trip)
+        if body.source != source:
+            self.broken(f"trip {body.trip} moves from {body.source}, but it was {source}")
+        if (body.source, body.target) not in MOVES:
+            self.broken(f"trip {body.trip} moves from {body.source} to {body.target}")
+        if body.trip not in self.latched:
+            self.broken(f"trip {body.trip} moves but isn't latched")
+        if body.target == "confirmed":
+            self._confirmed(body.trip)
+            self.confirmed_once.add(body.trip)
+        elif body.outcome == "VERIFIED":
+            self.broken(f"trip {body.trip} is VERIFIED on its way to {body.target}")
+        self.states[body.trip] = body.target
+
+    def _reset(self, body: WasReset) -> None:
+        state = self.states.get(body.trip)
+        if body.trip not in self.latched or state != "confirmed":
+            self.broken(f"trip {body.trip} is reset while {state}")
+        scope = self.latched.pop(body.trip)
+        self.states.pop(body.trip)
+        self.over.add(body.trip)
+        if body.trip in self.commands:
+            self.over_commands.add(self.commands[body.trip])
+        live = {link.connection.session for link in self.world.links if link.connection is not None}
+        for call, (oms, session, what) in self.life.unanswered.items():
+            still = any(s.oms == oms and within(what, of(s)) for s in self.latched.values())
+            if oms == scope.oms and session in live and within(what, of(scope)) and not still:
+                self.broken(f"trip {body.trip} is reset while its cancel {call} is unanswered on a live session")
+
+    # --- frames
+
+    def written(self, call: Call, exchange: Exchange) -> None:
+        """A frame leaves for the exchange."""
+        self.order += 1
+        if isinstance(call, ListOpenOrders):
+            self.life.looks[call.call] = Look(call, self.order, self.world.now)
+        elif isinstance(call, CancelAllOrders | CancelOrder):
+            self.cancels_written += 1
+            oms, what = self._reach(call)
+            self._in_a_latch(oms, what, call)
+            self.life.cancels.append(Cancelled(call.call, self.order, oms, call.session, what))
+            self._no_storm(call)
+            assert oms == exchange.oms
+
+    def _no_storm(self, call: CancelAllOrders | CancelOrder) -> None:
+        """The same cancel over and over, as fast as answers come, helps nobody: the venue cuts us off."""
+        key = call.scope if isinstance(call, CancelAllOrders) else (call.oms, call.order_id, call.client_order_id)
+        times = self.life.times.setdefault(key, deque(maxlen=STORM))
+        times.append(self.world.now)
+        if len(times) == STORM and times[-1] - times[0] < 1.0:
+            self.broken(f"a storm: {STORM} times within {times[-1] - times[0]:.2f} s: {call}")
+
+    def read(self, call: ListOpenOrders, truth: tuple[Resting, ...]) -> None:
+        """The exchange's own table at the instant at which the answer is made."""
+        look = self.life.looks.get(call.call)
+        if look is not None and look.call is call:
+            look.truth = truth
+
+    def _reach(self, call: CancelAllOrders | CancelOrder) -> tuple[str, Parts]:
+        if isinstance(call, CancelAllOrders):
+            what = parts(call)
+            known = self.world.ids
+            for part in what:
+                # EVERY is left out on the wire; an id that nobody has, or a 0, would be one.
+                if part is not None and part not in known:
+                    self.broken(f"{call} names the id {part}")
+            return call.scope.oms, what
+        if call.order_id is None and call.client_order_id is None:
+            self.broken(f"{call} names no order")
+        order = self.world.exchanges[call.oms].find(call.account, call.order_id, call.client_order_id)
+        if order is None:
+            self.broken(f"{call} names an order that never was")
+            raise AssertionError
+        return call.oms, (order.account, order.user if order.named else 0, order.instrument)
+
+    def _in_a_latch(self, oms: str, what: Parts, call: Call) -> None:
+        if not any(scope.oms == oms and within(what, of(scope)) for scope in self.latched.values()):
+            self.broken(f"{call} is in no latched scope")
+
+    # --- proof
+
+    def _confirmed(self, trip: str) -> None:
+        scope = self.latched[trip]
+        world, life, held = self.world, self.life, of(scope)
+        exchange = world.exchanges[scope.oms]
+        for oms, number in life.seen:
+            order = exchange.orders.get(number)
+            if oms == scope.oms and order is not None and order.open and self._holds(held, order):
+                self.broken(f"trip {trip} is VERIFIED while order {number}, shown by an event, is open")
+        extra = {a for oms, a in life.shown if oms == scope.oms} - set(world.configured[scope.oms])
+        if extra and held[0] is None and (held[1] is None or (scope.oms, held[1]) not in life.enumerated):
+            self.broken(f"trip {trip} is VERIFIED though accounts {extra} turned up and nobody listed all")
+        accounts = {held[0]} if held[0] is not None else set(world.configured[scope.oms]) | extra
+        if held[0] is None and held[1] is not None:
+            accounts &= set(exchange.access.get(held[1], ()))
+        self._rounds(trip, scope, {a for a in accounts if a is not None})
+
+    def _holds(self, scope: Parts, order: Resting) -> bool:
+        return could_hold(scope, order.account, order.user if order.named else None, order.instrument)
+
+    def _shows(self, scope: Parts, look: Look) -> bool:
+        assert look.heard is not None
+        return look.heard.unreadable > 0 or any(
+            could_hold(scope, o.account, o.entered_by, o.instrument) for o in look.heard.orders
+        )
+
+    def _rounds(self, trip: str, scope: Scope, accounts: set[int]) -> None:
+        """As many rounds in a row as the policy asks for, each of every account, from lists that count."""
+        held, policy = of(scope), self.world.settings.confirm
+        meeting = [c for c in self.life.cancels if c.oms == scope.oms and meet(c.what, held)]
+        last_cancel = max((c.order for c in meeting), default=0)
+        looks: dict[int, list[Look]] = {account: [] for account in accounts}
+        for look in self.life.looks.values():
+            asked = look.call.oms == scope.oms and look.call.account in accounts
+            if asked and look.heard is not None and look.written_order > last_cancel:
+                looks[look.call.account].append(look)
+        for account, mine in looks.items():
+            newest = max(mine, key=lambda look: look.written_order, default=None)
+            if newest is not None and any(self._holds(held, order) for order in newest.truth or ()):
+                self.broken(f"trip {trip} is VERIFIED; the last list of account {account} had orders in scope")
+        sighted = max((self._sighted(held, mine) for mine in looks.values()), default=0)
+        ended_at, begin = 0.0, -1.0
+        for number in range(policy.empties):
+            for account, mine in looks.items():
+                times = [
+                    look.heard_at
+                    for look in mine
+                    if look.written_at >= begin - 1e-9
+                    and look.heard_order > sighted
+                    and not self._shows(held, look)
+                    and self._carried(look, meeting)
+                ]
+                if not times:
+                    self.broken(
+                        f"trip {trip} is VERIFIED without list {number + 1} of {policy.empties} of account"
+                        f" {account} asked after the last cancel (or the last sight of an order)"
+                    )
+                ended_at = max(ended_at, min(times))
+            begin = ended_at + policy.settle_s
+
+    def _sighted(self, scope: Parts, looks: list[Look]) -> int:
+        """When the last list that showed an order in scope was heard; one that a younger overtook is past."""
+        return max(
+            (
+                look.heard_order
+                for look in looks
+                if self._shows(scope, look)
+                and not any(o.written_order > look.written_order and o.heard_order < look.heard_order for o in looks)
+            ),
+            default=0,
+        )
+
+    def _carried(self, look: Look, cancels: list[Cancelled]) -> bool:
+        """The list's own session carried a cancel before it; a plan by single orders needs none."""
+        return self.life.refused or any(
+            c.session == look.call.session and c.order < look.written_order for c in cancels
+        )
