@@ -254,7 +254,7 @@ def test_an_exception_changes_nothing_and_the_next_panic_is_carried_out(monkeypa
         raise RuntimeError("a fault of ours")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.switch._desk, "accept", broken)
+        patch.setattr(bench.switch._parts.desk, "accept", broken)
         actions = bench.switch.handle(
             TripRequested(
                 wall=WALL, id="bad", scope=ANY, by="a", reason="r", issued_at=None, digest="d", via="mqtt", token="T"
@@ -275,8 +275,8 @@ def test_an_exception_changes_nothing_and_the_next_panic_is_carried_out(monkeypa
 
 def test_only_a_broken_invariant_of_the_state_itself_ends_the_process() -> None:
     bench = confirmed()
-    trip = bench.switch._trips["t1"]
-    bench.switch._trips["t1"] = replace(trip, verified_wall=None)
+    trip = bench.switch._parts.trips["t1"]
+    bench.switch._parts.trips["t1"] = replace(trip, verified_wall=None)
     with pytest.raises(InvariantBroken):
         bench.switch.handle(Tick(wall=WALL), bench.now)
 

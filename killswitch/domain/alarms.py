@@ -1,0 +1,63 @@
+"""What the rules found: warnings are told, breaches trip on their edge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from killswitch.domain import rules
+from killswitch.domain.messages import (
+    CauseAdded,
+    CauseView,
+    Event,
+    Noted,
+)
+from killswitch.domain.trips import (
+    Input,
+    State,
+)
+
+if TYPE_CHECKING:
+    from killswitch.domain.life import Life
+    from killswitch.domain.parts import Parts
+
+
+class Alarms:
+    """Gives events to the rules and acts on what they find."""
+
+    def __init__(self, parts: Parts, life: Life) -> None:
+        self._parts = parts
+        self._life = life
+
+    def watched(self, event: Event, now: float) -> None:
+        self.believe(self._parts.watch.handle(event, now), now, event.wall)
+
+    def believe(self, findings: tuple[rules.Breach | rules.Warned, ...], now: float, wall: float) -> None:
+        for finding in findings:
+            match finding:
+                case rules.Breach():
+                    self._breached(finding, now, wall)
+                case rules.Warned():
+                    n = self._parts.outbox.record(Noted(finding.kind, finding.text), wall)
+                    self._parts.outbox.event(finding.kind, finding.text, wall, n=n)
+                case _:
+                    assert_never(finding)
+
+    def _breached(self, breach: rules.Breach, now: float, wall: float) -> None:
+        """A rule trips on the edge of its breach; while it lasts its cause is brought up to date."""
+        cause = CauseView(
+            breach.text, breach.rule, breach.kind, breach.labels, wall, wall, 1, breach.value, breach.value
+        )
+        held = [t for t in self._parts.trips.values() if t.scope == breach.scope and t.by_rule]
+        if not held:
+            if not breach.repeated:
+                id_ = self._life.new_id(breach.rule, wall)
+                self._life.latch(self._life.trip(id_, breach.scope, cause, f"rule {breach.rule}", now), now)
+            return
+        trip = held[0]
+        known = any(c.rule == breach.rule and c.labels == breach.labels for c in trip.causes)
+        self._parts.trips[trip.id] = trip.with_cause(cause)
+        if known:
+            return
+        self._parts.outbox.record(CauseAdded(trip.id, cause), wall, urgent=True)
+        if trip.state is State.CONFIRMED:
+            self._life.change(trip.id, Input.TRIP, breach.text, now, wall)

@@ -1,0 +1,188 @@
+"""The life of a trip: it is latched, put through the table input by input, pressed again, and escalated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, assert_never
+
+from killswitch.domain.messages import (
+    CauseAdded,
+    CauseView,
+    LatchedTrip,
+    Moved,
+    Tripped,
+)
+from killswitch.domain.sweep import Level
+from killswitch.domain.trips import (
+    RESIDUAL,
+    TRANSITIONS,
+    UNKNOWN,
+    VERIFIED,
+    Input,
+    State,
+    Trip,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from killswitch.domain.parts import Parts
+    from killswitch.domain.scope import Scope
+
+
+REMIND_EVERY_S: Final = 60.0
+
+
+class InvariantBroken(Exception):  # noqa: N818  # a sentence about the state, not one more error among many
+    """The state itself is wrong: the process must end; started again, it latches and sweeps again."""
+
+
+def cause_of(text: str, kind: str, wall: float) -> CauseView:
+    """The cause of a trip by a person."""
+    return CauseView(text, "", kind, (), wall, wall, 1)
+
+
+class Life:
+    """Puts inputs through the one table, and does what a change of state asks for."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def change(self, trip_id: str, input_: Input, why: str, now: float, wall: float) -> None:
+        """Put one input through the table."""
+        trip = self._parts.trips.get(trip_id)
+        target = TRANSITIONS[trip.state if trip is not None else State.ARMED, input_]
+        if trip is None or isinstance(target, Verdict):
+            self._parts.numbers["late"] += 1
+            return
+        if target is trip.state:
+            if input_ is Input.OVERDUE and self._parts.status.get(f"why {trip.id}") != why:
+                self._parts.status[f"why {trip.id}"] = why
+                self._tell_escalation(trip, why, wall)
+            return
+        outcome = {
+            State.CONFIRMED: VERIFIED,
+            State.SWEEPING: {Input.SIGHTED: RESIDUAL, Input.BLIND: UNKNOWN}.get(input_),
+        }.get(target, trip.outcome or UNKNOWN)
+        n = self._parts.outbox.record(
+            Moved(
+                trip.id,
+                trip.state.value,
+                input_.value,
+                target.value,
+                why,
+                self._parts.sweeper.evidence.orders_left(trip),
+                outcome,
+            ),
+            wall,
+        )
+        self._parts.stir.add(trip.scope.oms)
+        match target:
+            case State.SWEEPING:
+                self.begin(replace(trip, state=target, outcome=outcome), now, person=input_ is Input.TRIP)
+                self._parts.outbox.event(
+                    "sweeping", f"{trip.scope.in_words()}: swept again: {why}", wall, trip=trip.id, n=n
+                )
+            case State.CONFIRMED:
+                self._parts.agenda.clear(("overdue", trip.id))
+                self._parts.agenda.clear(("remind", trip.id))
+                self._parts.status.pop(f"why {trip.id}")
+                self._parts.trips[trip.id] = replace(trip, state=target, outcome=VERIFIED, confirmed_once=True)
+                text = f"{trip.scope.in_words()}: confirmed: {why}"
+                self._parts.outbox.event("confirmed", text, wall, trip=trip.id, n=n)
+            case State.ESCALATED:
+                self._parts.trips[trip.id] = replace(trip, state=target, outcome=outcome)
+                self._parts.status[f"why {trip.id}"] = why
+                self._parts.agenda.clear(("overdue", trip.id))
+                self._parts.agenda.set(("remind", trip.id), now + REMIND_EVERY_S)
+                self._tell_escalation(trip, why, wall)
+            case State.ARMED:
+                raise InvariantBroken("a reset goes through its own door")
+            case _:
+                assert_never(target)
+
+    def begin(self, trip: Trip, now: float, *, person: bool) -> None:
+        """A sweep begins: cancel at once, and be done by the deadline."""
+        trip = replace(trip, sweep=self._parts.sweeper.fresh(now, keep=None if person else trip.sweep))
+        self._parts.trips[trip.id] = trip
+        self._parts.sweeper.lanes.press(trip, by_person=person)
+        self._parts.agenda.clear(("blind", trip.id))
+        self._parts.agenda.set(("overdue", trip.id), now + self._parts.settings.confirm.deadline_s)
+        self._parts.stir.add(trip.scope.oms)
+
+    def _tell_escalation(self, trip: Trip, why: str, wall: float) -> None:
+        site = self._parts.book.sites.get(trip.scope.oms)
+        contact = f"; call {site.contact}" if site is not None and site.contact else ""
+        left = self._parts.sweeper.evidence.orders_left(trip)
+        shown = "unknown" if left is None else str(left)
+        text = f"{trip.scope.in_words()}: not confirmed: {why}; orders left: {shown}{contact}"
+        self._parts.outbox.event("escalated", text, wall, trip=trip.id)
+
+    def remind(self, trip_id: str, now: float, wall: float) -> None:
+        trip = self._parts.trips.get(trip_id)
+        if trip is not None and trip.state is State.ESCALATED:
+            self._tell_escalation(trip, self._parts.status.get(f"why {trip.id}") or "not confirmed", wall)
+            self._parts.agenda.set(("remind", trip_id), now + REMIND_EVERY_S)
+
+    def latch(self, trip: Trip, now: float, digest: str = "") -> int:
+        """A new trip. Returns the number of its record."""
+        cause = trip.causes[0]
+        self._parts.numbers["serial"] += 1
+        body = Tripped(trip.id, trip.scope, cause, trip.by, trip.command_id, digest)
+        n = self._parts.outbox.record(body, trip.tripped_wall, urgent=True)
+        self.begin(trip, now, person=True)
+        text = f"{trip.scope.in_words()}: {cause.text}"
+        self._parts.outbox.event("tripped", text, trip.tripped_wall, trip=trip.id, n=n)
+        return n
+
+    def trip(self, id_: str, scope: Scope, cause: CauseView, by: str, now: float) -> Trip:
+        """A trip that begins with `cause`."""
+        return Trip(id_, scope, (cause,), by, cause.first_wall, State.SWEEPING, self._parts.sweeper.fresh(now))
+
+    def relatch(self, held: LatchedTrip, now: float) -> None:
+        """A trip that the journal kept: it is swept again."""
+        first = held.causes[0] if held.causes else None
+        button = ""
+        if first is not None and first.kind == "panic":
+            button = first.text.removeprefix("button ").removesuffix(" pressed")
+        trip = Trip(
+            held.trip,
+            held.scope,
+            held.causes,
+            held.by,
+            held.tripped_wall,
+            State.SWEEPING,
+            self._parts.sweeper.fresh(now),
+            command_id=held.command_id,
+            button=button,
+        )
+        self.begin(trip, now, person=True)
+        trip = self._parts.trips[trip.id]
+        site = self._parts.book.sites.get(trip.scope.oms)
+        if site is None:
+            self._parts.trips[trip.id] = replace(trip, state=State.ESCALATED, outcome=UNKNOWN)
+            self._parts.status[f"why {trip.id}"] = f"OMS {trip.scope.oms} is not configured"
+        elif trip.scope.whole and not site.whole_oms:
+            # The permission was taken away under the trip: cover it account by account.
+            sweep = replace(trip.sweep, level=Level.ACCOUNTS)
+            self._parts.trips[trip.id] = replace(trip, state=State.ESCALATED, outcome=UNKNOWN, sweep=sweep)
+            self._parts.status[f"why {trip.id}"] = f"OMS {trip.scope.oms} no longer has whole_oms"
+
+    def new_id(self, stem: str, wall: float) -> str:
+        """An id that no command can have: `~` is no letter of theirs."""
+        at = datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%S")
+        return f"{stem}~{at}~{self._parts.numbers['serial'] + 1}"
+
+    def press(self, trip: Trip, cause: CauseView, now: float, wall: float) -> int:
+        """A latched trip is pressed again by a person: the scope's cancels leave again, at once."""
+        trip = trip.with_cause(cause)
+        self._parts.trips[trip.id] = trip
+        n = self._parts.outbox.record(CauseAdded(trip.id, cause), wall, urgent=True)
+        if trip.state is State.CONFIRMED:
+            self.change(trip.id, Input.TRIP, "pressed again", now, wall)
+        else:
+            # A fresh sweep: what was refused may be allowed by now. Its deadline stays.
+            self._parts.trips[trip.id] = replace(trip, sweep=self._parts.sweeper.fresh(now))
+            self._parts.sweeper.lanes.press(self._parts.trips[trip.id], by_person=True)
+            self._parts.stir.add(trip.scope.oms)
+        return n

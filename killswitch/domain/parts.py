@@ -1,0 +1,58 @@
+"""The parts of the switch that its rooms share: one undo log, one agenda, one outbox, one book, one table of trips."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from killswitch.domain.book import Book
+from killswitch.domain.desk import Desk
+from killswitch.domain.outbox import Outbox
+from killswitch.domain.preview import Looks
+from killswitch.domain.rules import Watch
+from killswitch.domain.sweeper import Sweeper
+from killswitch.domain.undo import Agenda, Table, Undo
+
+if TYPE_CHECKING:
+    from killswitch.domain.messages import Restored
+    from killswitch.domain.settings import Settings
+    from killswitch.domain.trips import Trip
+
+
+class Parts:
+    """Made once by the switch. Everything that changes in it can be taken back, but for `stir`, which a pass empties.
+
+    `status`: sentences under a name ("journal": why it can't be written; "why TRIP": why it is escalated).
+    `gateways`: (OMS, gateway) -> up, since when, why not. `stir`: the OMSes whose sweeps must be gone on with.
+    """
+
+    def __init__(self, settings: Settings, restored: Restored, now: float) -> None:
+        self.settings = settings
+        self.undo = Undo()
+        self.agenda = Agenda(self.undo)
+        self.outbox = Outbox(self.undo, restored.next_n)
+        self.book = Book(settings.sites, self.undo)
+        self.trips: Table[str, Trip] = Table(self.undo)
+        self.sweeper = Sweeper(
+            self.book,
+            self.trips,
+            self.agenda,
+            self.outbox,
+            self.undo,
+            confirm=settings.confirm,
+            retry=settings.retry,
+        )
+        self.desk = Desk(self.outbox, self.undo, restored)
+        self.looks = Looks(self.book, self.agenda, self.outbox, self.undo, settings.retry.list_timeout_s)
+        self.watch = Watch(settings.feeds, settings.rules, self.undo, self.agenda, now)
+        self.numbers: Table[str, int] = Table(self.undo)
+        self.numbers["serial"] = restored.serial
+        self.numbers["late"] = 0
+        self.status: Table[str, str] = Table(self.undo)
+        self.gateways: Table[tuple[str, str], tuple[bool, float, str]] = Table(self.undo)
+        self.brokers: Table[str, tuple[bool, str]] = Table(self.undo)
+        self.stir: set[str] = set()
+
+    def stir_up(self, oms: str | None) -> None:
+        """The sweeps of this OMS have something new to act on."""
+        if oms is not None:
+            self.stir.add(oms)

@@ -1,0 +1,176 @@
+"""What people ask for: commands, buttons, signals, and resets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.life import cause_of
+from killswitch.domain.messages import (
+    ButtonPressed,
+    ClearTrip,
+    DropSession,
+    EverythingTripped,
+    ResetRequested,
+    RetainedTripFound,
+    TripRequested,
+    WasReset,
+)
+from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain.trips import (
+    TRANSITIONS,
+    Input,
+    Trip,
+    Verdict,
+)
+from killswitch.domain.undo import Table
+
+if TYPE_CHECKING:
+    from killswitch.domain.life import Life
+    from killswitch.domain.parts import Parts
+
+
+STUCK_S: Final = 5.0
+"""A cancel that later calls overtook and that is still unanswered after this will not be answered any more."""
+
+
+class People:
+    """Trips and resets by people. Each is answered, whatever comes of it."""
+
+    def __init__(self, parts: Parts, life: Life, fresh_journal: bool) -> None:
+        self._parts = parts
+        self._life = life
+        self._fresh_journal = fresh_journal
+        self._ended: Table[str, bool] = Table(parts.undo)
+
+    def trip_requested(self, event: TripRequested, now: float) -> None:
+        used = self._parts.desk.before(event.id)
+        trip = self._parts.trips.get(event.id)
+        if used is not None or trip is not None:
+            if trip is not None and used is not None and used.digest == event.digest:
+                self._life.press(trip, cause_of(f"{event.by}: {event.reason}", "command", event.wall), now, event.wall)
+                self._parts.desk.repeat(event, used)
+            else:
+                self._parts.desk.refuse(event, "trip", "id already used")
+            return
+        refusal = self._refuses(event.scope)
+        if refusal is not None:
+            self._parts.desk.refuse(event, "trip", refusal)
+            return
+        kind = "http" if event.via == "http" else "command"
+        age = "" if event.issued_at is None else f", {max(event.wall - event.issued_at, 0):.0f} s old"
+        cause = cause_of(f"{event.by}: {event.reason}", kind, event.wall)
+        trip = replace(self._life.trip(event.id, event.scope, cause, event.by, now), command_id=event.id)
+        self._life.latch(trip, now, event.digest)
+        self._parts.desk.accept(event, "trip", event.id, f"tripped{age}")
+
+    def _refuses(self, scope: Scope) -> str | None:
+        site = self._parts.book.sites.get(scope.oms)
+        if site is None:
+            return "no OMS of that name is configured"
+        if scope.whole and not site.whole_oms:
+            return "the scope names neither account nor user, and its OMS has no whole_oms"
+        return None
+
+    def button_pressed(self, event: ButtonPressed, now: float) -> None:
+        cause = cause_of(f"button {event.button} pressed", "panic", event.wall)
+        for trip in self._parts.trips.values():
+            if trip.button == event.button and trip.scope == event.scope:
+                self._parts.desk.pressed(event, self._life.press(trip, cause, now, event.wall))
+                return
+        id_ = self._life.new_id(event.button, event.wall)
+        trip = replace(self._life.trip(id_, event.scope, cause, event.button, now), button=event.button)
+        self._parts.desk.pressed(event, self._life.latch(trip, now))
+
+    def trip_everything(self, event: EverythingTripped, now: float) -> None:
+        """Every configured scope: the whole OMS where that is allowed, else each of its accounts."""
+        cause = cause_of(f"{event.by}: {event.reason}", "signal", event.wall)
+        for site in self._parts.settings.sites:
+            accounts = (EVERY,) if site.whole_oms else site.accounts
+            for account in accounts:
+                scope = Scope(oms=site.name, account=account, user=EVERY, instrument=EVERY)
+                held = [t for t in self._parts.trips.values() if t.scope == scope and t.causes[0].kind == "signal"]
+                if held:
+                    self._life.press(held[0], cause, now, event.wall)
+                else:
+                    id_ = self._life.new_id("signal", event.wall)
+                    self._life.latch(self._life.trip(id_, scope, cause, event.by, now), now)
+
+    def retained_found(self, event: RetainedTripFound, now: float) -> None:
+        """The broker holds a trip of ours: known, ended, or, when the journal is new, to be latched again."""
+        if event.trip in self._parts.trips:
+            return
+        if not self._fresh_journal or event.trip in self._ended or event.scope is None:
+            self._parts.outbox.put(ClearTrip(event.trip))
+            return
+        cause = cause_of(f"{event.cause} (found retained, not in the journal)", "retained", event.wall)
+        self._life.latch(self._life.trip(event.trip, event.scope, cause, event.by, now), now)
+
+    def reset_requested(self, event: ResetRequested, now: float) -> None:
+        used = self._parts.desk.before(event.id)
+        if used is not None:
+            if used.digest == event.digest and used.trip == event.trip:
+                self._parts.desk.repeat(event, used)
+            else:
+                self._parts.desk.refuse(event, "reset", "id already used")
+            return
+        trip = self._parts.trips.get(event.trip)
+        refusal = "no such trip" if trip is None else self._refuses_reset(trip, event, now)
+        if trip is None or refusal is not None:
+            self._parts.desk.refuse(event, "reset", refusal or "no such trip")
+            return
+        removed = sorted({c.rule for c in trip.causes if c.rule and not self._has_rule(c.rule)})
+        reason = f"rule removed: {', '.join(removed)}" if removed else "reset"
+        if trip.ghosts:
+            reason += f"; {len(trip.ghosts)} cancels on dead sessions may still execute: {trip.ghosts}"
+        body = WasReset(trip.id, event.by, event.reason, event.id, event.digest, trip.ghosts)
+        n = self._parts.outbox.record(body, event.wall, urgent=True)
+        del self._parts.trips[trip.id]
+        self._ended[trip.id] = True
+        for what in ("overdue", "remind"):
+            self._parts.agenda.clear((what, trip.id))
+        self._parts.sweeper.forget(trip)
+        self._parts.outbox.forget_trip(trip.id)
+        self._parts.outbox.after(ClearTrip(trip.id), n)
+        text = f"{trip.scope.in_words()}: reset by {event.by}: {event.reason}"
+        self._parts.outbox.event("reset", text, event.wall, trip=trip.id, n=n)
+        self._parts.desk.accept(event, "reset", trip.id, reason)
+        self._parts.status["announce"] = "yes"
+        self._parts.stir.add(trip.scope.oms)
+
+    def _refuses_reset(self, trip: Trip, event: ResetRequested, now: float) -> str | None:
+        """Why this trip can't be reset now, or None."""
+        if abs(event.wall - event.issued_at) > self._parts.settings.reset_max_age_s:
+            return "issued_at is too far from now"
+        if event.override:
+            return "an override needs signed commands, which this version does not have"
+        target = TRANSITIONS[trip.state, Input.RESET]
+        if target is Verdict.REFUSED:
+            return trip.state.value
+        for cause in trip.causes:
+            if cause.rule and self._has_rule(cause.rule):
+                uncalm = self._parts.watch.uncalm(cause.rule, cause.labels, now)
+                if uncalm is not None:
+                    return uncalm
+        under_way = [c for c in self._parts.book.cancels_under_way(trip.scope) if self._rests_on(trip, c.scope)]
+        if not under_way:
+            return None
+        for call in under_way:
+            session = self._parts.book.sessions[call.session]
+            overtaken = session.answered > call.number and now - (call.sent_at or call.asked_at) > STUCK_S
+            if overtaken:
+                # It would block the reset for ever; what can't be answered any more must not linger.
+                self._parts.outbox.put(
+                    DropSession(session.oms, session.number, f"call {call.number} was never answered")
+                )
+                return f"cancel {call.number} was never answered; its connection is being replaced, try again"
+        return f"{len(under_way)} cancels are unanswered"
+
+    def _rests_on(self, trip: Trip, scope: Scope) -> bool:
+        """A cancel under way would still act for this trip only: no other latched scope asks for it."""
+        return scope.meets(trip.scope) and not any(
+            other.id != trip.id and other.scope.covers(scope) for other in self._parts.trips.values()
+        )
+
+    def _has_rule(self, name: str) -> bool:
+        return any(rule.name == name for rule in self._parts.settings.rules)

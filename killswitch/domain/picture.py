@@ -1,0 +1,130 @@
+"""The picture: what is shown and announced of the state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.messages import (
+    AnnounceState,
+    AnnounceTrip,
+    TripView,
+)
+from killswitch.domain.trips import (
+    SEVERITY,
+    VERIFIED,
+    State,
+    Trip,
+)
+from killswitch.domain.undo import Table
+from killswitch.domain.view import BrokerView, OmsView, SessionView, View
+
+if TYPE_CHECKING:
+    from killswitch.domain.parts import Parts
+    from killswitch.domain.settings import Site
+
+
+COVERS: Final = "orders"
+"""What VERIFIED speaks of: quotes and block trades are not listed."""
+
+
+class Picture:
+    """Looks at the parts and changes nothing, but for remembering what it announced."""
+
+    def __init__(self, parts: Parts, notes: tuple[str, ...]) -> None:
+        self._parts = parts
+        self.notes = notes
+        self._announced: Table[str, TripView] = Table(parts.undo)
+        self._last_state: Table[str, tuple[object, ...]] = Table(parts.undo)
+
+    def view(self, now: float) -> View:
+        """All that can be seen from outside, as it is at `now`."""
+        rules_seen, feeds_seen = self._parts.watch.view(now)
+        error = self._parts.status.get("journal")
+        omses = tuple(self._view_oms(site, now) for site in self._parts.settings.sites)
+        missing = self._missing()
+        return View(
+            daemon=self._parts.settings.daemon,
+            state=self.worst().value,
+            trips=tuple(self._view_trip(t) for t in self._parts.trips.values()),
+            rules=rules_seen,
+            feeds=feeds_seen,
+            omses=omses,
+            brokers=tuple(BrokerView(b, up, why) for b, (up, why) in self._parts.brokers.items()),
+            journal_error=error,
+            commands_waiting=self._parts.desk.waiting,
+            ready=not missing,
+            missing=missing,
+            notes=self.notes,
+        )
+
+    def announce(self) -> None:
+        """Announce the trips that look different now, and the state, once the journal has what led to it."""
+        n = self._parts.outbox.last_n
+        views = tuple(self._view_trip(t) for t in self._parts.trips.values())
+        for view in views:
+            seen = self._announced.get(view.trip)
+            if seen is None or replace(seen, verified_wall=None) != replace(view, verified_wall=None):
+                self._announced[view.trip] = view
+                self._parts.outbox.after(AnnounceTrip(view), n)
+        brief = (self.worst(), tuple(replace(v, verified_wall=None) for v in views))
+        if self._last_state.get("state") != brief:
+            self._last_state["state"] = brief
+            self._parts.outbox.after(AnnounceState(self.worst().value, views), n)
+
+    def worst(self) -> State:
+        states = [t.state for t in self._parts.trips.values()]
+        return max(states, key=SEVERITY.index, default=State.ARMED)
+
+    def _view_trip(self, trip: Trip) -> TripView:
+        looked, unseen = self._parts.sweeper.evidence.looked_at(trip)
+        return TripView(
+            trip=trip.id,
+            state=trip.state.value,
+            scope=trip.scope,
+            causes=trip.causes,
+            by=trip.by,
+            tripped_wall=trip.tripped_wall,
+            calls=trip.calls,
+            orders_left=self._parts.sweeper.evidence.orders_left(trip),
+            outcome=VERIFIED if trip.state is State.CONFIRMED else trip.outcome,
+            covers=COVERS,
+            verified_wall=trip.verified_wall,
+            accounts_looked_at=looked,
+            accounts_unseen=unseen,
+        )
+
+    def _view_oms(self, site: Site, now: float) -> OmsView:
+        trips = [t for t in self._parts.trips.values() if t.scope.oms == site.name]
+        left = [self._parts.sweeper.evidence.orders_left(t) for t in trips]
+        rounds = [t.sweep.round_ended_at for t in trips]
+        known = [r for r in rounds if r is not None]
+        sessions = []
+        for (oms, gateway), (up, since, why) in self._parts.gateways.items():
+            if oms == site.name:
+                number = next((s.number for s in self._parts.book.sessions.values() if s.gateway == gateway), None)
+                sessions.append(SessionView(oms, gateway, up, number, now - since, why))
+        return OmsView(
+            oms=site.name,
+            sessions=tuple(sessions),
+            orders_left=None if None in left else sum(n for n in left if n is not None),
+            proof_age_s=now - min(known) if known and len(known) == len(rounds) else None,
+            guard_every_s=self._parts.sweeper.guard_every_s(site.name),
+            uncovered_accounts=self._parts.watch.uncovered(site.name, site.accounts),
+        )
+
+    def _missing(self) -> tuple[str, ...]:
+        missing = [
+            f"no signed-in session to {site.name}"
+            for site in self._parts.settings.sites
+            if self._parts.book.session_for(site.name) is None
+        ]
+        missing += [
+            f"trip {t.id}: OMS {t.scope.oms} is not configured"
+            for t in self._parts.trips.values()
+            if t.scope.oms not in self._parts.book.sites
+        ]
+        error = self._parts.status.get("journal")
+        if error is not None:
+            missing.append(f"the journal can't be written: {error}")
+        return tuple(missing)
