@@ -193,7 +193,7 @@ def test_hosts_and_machine_paths_are_found_and_ordinary_words_are_not():
         f"https://{HOSTS[0]}/simple",
         f"cd /{'wo' + 'rk'}/main",
         f"'/{'tm' + 'p'}/x'",
-        "--index-url x",
+        "--index" + "-url x",
     ):
         assert bad_words(text), text
     assert bad_words("frame/work, a network/worker, $RUN/tmpfile, PrivateTmp, tmp_path / 'x'") == []
