@@ -115,6 +115,29 @@ def test_on_ignore_silence_says_nothing_and_still_counts_as_unknown_for_a_reset(
     assert bench.watch.uncalm("r", labels(account=14), 60.0) is not None
 
 
+def test_a_source_that_speaks_again_after_its_silence_brings_no_trips_of_the_series_that_follow():
+    bench = Bench(rule(on_stale=TRIP))
+    bench.up(0.0)
+    many(bench, 0.1, 8.1, 4.0)
+    found = bench.until(20.0) + many(bench, 20.0, 36.0, 4.0)
+    assert edges(found) == [("r", 99)]
+
+
+def test_a_reading_shows_that_its_link_stands_though_nobody_said_so():
+    bench = Bench(rule(on_stale=TRIP))
+    bench.var(1.0, 1.0)
+    assert bench.feed_view("var").up is True
+    assert edges(bench.until(6.0)) == [("r", 99)]
+
+
+def test_an_old_reading_at_the_start_takes_nothing_from_the_time_to_come_up():
+    bench = Bench(rule(on_stale=TRIP))
+    bench.up(0.0)
+    assert bench.var(1.0, 1.0, lag_s=3600.0) == []
+    assert bench.until(4.9) == []
+    assert edges(bench.until(5.0)) == [("r", 99)]
+
+
 # --- one series --------------------------------------------------------------------------------------------
 
 
@@ -247,6 +270,16 @@ def test_a_rule_that_knows_no_series_of_a_feed_that_speaks_is_said_once():
     assert warned(again) == ["heard_again"]
 
 
+def test_a_rule_that_still_knows_no_series_when_its_feed_is_back_is_looked_at_again():
+    bench = Bench(rule(where=labels(desk="x"), on_stale=TRIP))
+    bench.up(0.0)
+    assert edges(bench.until(35.0)) == [("r", 99)]
+    found = []
+    for second in range(40, 50):
+        found += bench.var(1.0, float(second), labels=labels(account=1, desk="y"))
+    assert [b.text for b in breaches(found)] == ["no series of var that this rule watches was heard by now"]
+
+
 def test_a_rule_whose_reading_no_feed_gives_is_unknown_and_not_calm():
     bench = Bench(rule(reading="margin", on_stale=TRIP))
     assert edges(bench.until(60.0)) == [("r", 99)]
@@ -354,6 +387,8 @@ def test_pings_alone_are_no_look_at_anything():
     for second in range(1, 60):
         found += bench.heard(at=float(second))
     assert edges(found) == [("btc", 99)]
+    assert breaches(found)[0].text.startswith("position was never heard")
+    assert bench.feed_view("positions").heard is False
 
 
 def test_an_account_proven_by_another_session_is_not_stale():

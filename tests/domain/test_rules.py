@@ -192,6 +192,7 @@ def test_a_rule_with_for_s_trips_when_the_breach_has_lasted():
     bench = up(rule(for_s=2.0))
     found = bench.var(51.0, 1.0) + bench.var(52.0, 2.0)
     assert found == []
+    assert bench.rule_view("r").breaching == ()
     assert bench.until(2.99) == []
     assert edges(bench.until(3.0)) == [("r", 14)]
     assert bench.until(4.0) == []

@@ -142,3 +142,11 @@ def test_a_template_says_which_label_lacks_or_is_no_id():
         template.fill((("product", "BTC"),))
     with pytest.raises(TemplateError, match="label account is no id"):
         template.fill((("account", "every"),))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "01", "007", "-1", "+1", "1.0", " 1", "1 ", "1_0", "٣", "²", "9" * 19, "9" * 20]
+)
+def test_what_only_looks_like_an_id_fills_no_template(text):
+    with pytest.raises(TemplateError):
+        ScopeTemplate(oms="one", account=Label("account")).fill((("account", text),))

@@ -145,3 +145,21 @@ def test_nothing_is_taken_before_its_time():
     agenda.set("later", 2.0)
     assert agenda.take(1.999) is None
     assert agenda.take(2.0) == "later"
+
+
+@pytest.mark.parametrize("verb", ["move", "clear", "take"])
+def test_an_entry_that_already_fell_off_the_heap_is_back_after_a_rollback(verb):
+    undo = Undo()
+    agenda = Agenda(undo)
+    agenda.set("it", 1.0)
+    undo.commit()
+    if verb == "move":
+        agenda.set("it", 5.0)
+    elif verb == "clear":
+        agenda.clear("it")
+    else:
+        agenda.take(1.0)
+    assert agenda.due() != 1.0  # this is what throws the outdated entry away
+    undo.rollback()
+    assert agenda.due() == 1.0
+    assert [agenda.take(9.0), agenda.take(9.0)] == ["it", None]
