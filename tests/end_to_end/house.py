@@ -36,6 +36,8 @@ WITHIN_S = 40
 ROOT = Path(__file__).parent.parent.parent
 NAME = "ks-a"
 SECRET_FILE = "prime.secret"
+TESTER = "tester"
+"""User and password of the test itself, where the broker wants one."""
 
 
 def quiet_port():
@@ -65,15 +67,18 @@ async def until(met, what, within_s=WITHIN_S, shown=lambda: "", every_s=0.01):
 
 
 class House:
-    """`tables`: more TOML; `sections`: lines of [daemon], [http], [mqtt], [confirm], [retry] and [[oms]] (oms).
+    """`tables`: more TOML; `sections`: lines of [daemon], [http], [confirm], [retry] …; `oms`: keys of [[oms]].
 
-    Everything is there from the beginning but the daemon: that is `start`ed, `kill`ed and `stop`ped.
+    Everything is there from the beginning but the daemon: that is `start`ed, `kill`ed and `stop`ped. Unless a
+    test says otherwise an answer may take long, so that how many cancels leave doesn't hang on a busy machine.
+    `password`: the daemon's at the broker, which then wants one.
     """
 
-    def __init__(self, folder, *, options=None, tables="", broker=True, **sections):
+    def __init__(self, folder, *, options=None, tables="", broker=True, oms=None, password=None, **sections):
         self.folder = Path(folder)
         self.sim = Simulator(options or SimulatorOptions())
-        self.tables, self.sections = tables, sections
+        self.tables, self.oms, self.password = tables, oms or {}, password
+        self.sections = {"retry": "timeout_s = 10.0"} | sections
         self.http_port = quiet_port()
         self.letters = Letters()
         self.process = None
@@ -83,13 +88,14 @@ class House:
         self._starts = 0
         if broker:
             (self.folder / "broker").mkdir(exist_ok=True)
-            self.broker = Mosquitto(self.folder / "broker")
+            passwords = None if password is None else {"killswitch": password, TESTER: TESTER}
+            self.broker = Mosquitto(self.folder / "broker", passwords=passwords)
 
     async def __aenter__(self):
         await self.sim.start()
         if self.broker is not None:
             await asyncio.to_thread(self.broker.start)
-            self._reader = asyncio.create_task(self.letters.read(self.broker))
+            self._reader = asyncio.create_task(self.letters.read(self.broker, TESTER))
             await until(lambda: self.letters.up, "the test reads at the broker")
         self.write_config()
         return self
@@ -119,6 +125,9 @@ class House:
         """The configuration as `tables` and `sections` say now, and the secret beside it."""
         given = {"daemon": f'name = "{NAME}"', "http": f'listen = "127.0.0.1:{self.http_port}"'}
         given["mqtt"] = f"urls = {json.dumps([self.broker.url] if self.broker else [])}"
+        if self.password is not None:
+            given["mqtt"] += '\nusername = "killswitch"\npassword_file = "mqtt.password"'
+            self.keep_secret("mqtt.password", self.password)
         lines = []
         for section in ("daemon", "http", "mqtt", "confirm", "retry", "commands"):
             lines += [f"[{section}]", given.get(section, ""), self.sections.get(section, "")]
@@ -133,13 +142,18 @@ class House:
             "accounts": list(self.sim.exchange.accounts),
             "whole_oms": True,
             "calls_per_minute": 12_000,
-        } | self.sections.get("oms", {})
-        lines += ["[[oms]]", *(f"{key} = {json.dumps(value)}" for key, value in own.items()), self.tables]
+        } | self.oms
+        given_of_it = [f"{key} = {json.dumps(value)}" for key, value in own.items() if value is not None]
+        lines += ["[[oms]]", *given_of_it, self.tables]
         self.config.write_text("\n".join(lines), "utf-8")
-        secret = self.folder / SECRET_FILE
-        if not secret.exists():
-            secret.write_text(self.user.api_secret, "utf-8")
-            secret.chmod(0o600)
+        self.keep_secret(SECRET_FILE, self.user.api_secret)
+
+    def keep_secret(self, name, secret):
+        """A secret in a file beside the configuration; one that a test put there before stays."""
+        file = self.folder / name
+        if not file.exists():
+            file.write_text(secret, "utf-8")
+            file.chmod(0o600)
 
     async def start(self, *arguments, module=None, ready=True, env=None):
         """Start the daemon; `ready`: wait until it can cancel and hear commands. `module`: a runner of our own."""
@@ -210,7 +224,8 @@ class House:
 
     async def pub(self, topic, payload, *more):
         """With mosquitto_pub, QoS 1, as anybody would."""
-        where = ["-h", self.broker.host, "-p", str(self.broker.port), "-q", "1", "-t", topic, *more]
+        where = ["-h", self.broker.host, "-p", str(self.broker.port), "-u", TESTER, "-P", TESTER]
+        where += ["-q", "1", "-t", topic, *more]
         process = await asyncio.create_subprocess_exec("mosquitto_pub", *where, "-s", stdin=asyncio.subprocess.PIPE)
         await process.communicate(payload if isinstance(payload, bytes) else payload.encode())
         assert process.returncode == 0
@@ -218,7 +233,7 @@ class House:
     @contextlib.asynccontextmanager
     async def client(self):
         """An aiomqtt client, for more than one message at a time."""
-        async with aiomqtt.Client(self.broker.host, self.broker.port) as client:
+        async with aiomqtt.Client(self.broker.host, self.broker.port, username=TESTER, password=TESTER) as client:
             yield client
 
     async def trip(self, name, **scope):
@@ -227,6 +242,17 @@ class House:
     async def reset(self, name, trip):
         said = {"id": name, "trip": trip, "by": "bob", "reason": "calm again", "issued_at": iso()}
         await self.pub("killswitch/command/reset", json.dumps(said))
+
+    async def reset_at_last(self, trip):
+        """Reset as a person does who is told that it sweeps or waits for an answer: again, a moment later."""
+        for n in range(200):
+            await self.reset(f"{trip.replace('~', '.')}.{n}", trip)
+            receipt = await self.receipt(f"{trip.replace('~', '.')}.{n}")
+            if receipt["accepted"]:
+                return
+            assert receipt["reason"] in ("sweeping", "escalated") or "unanswered" in receipt["reason"], receipt
+            await asyncio.sleep(0.05)
+        raise AssertionError("no reset was accepted")
 
     # --- what is seen of it
 
@@ -243,6 +269,19 @@ class House:
         for name in names:
             await until(lambda name=name: proven(self.trip_of(name)), f"{name} is VERIFIED", shown=self.shown)
         return self.trip_of(names[-1])
+
+    async def proofs(self, name, count):
+        """Wait for the `count`-th time that a trip is confirmed, and until it stands so everywhere."""
+
+        def told():
+            return [e["kind"] for e in self.letters.events if e.get("trip") == name].count("confirmed") >= count
+
+        async def stands():
+            trips = (await self.state())["trips"]
+            return any(t["trip"] == name and proven(t) for t in trips) and proven(self.trip_of(name))
+
+        await until(told, f"{name} is confirmed {count} times", shown=self.shown)
+        await until(stands, f"{name} stands at VERIFIED", shown=self.shown, every_s=0.05)
 
     async def any_trip(self):
         """Wait for one trip that nobody named, VERIFIED; its id."""

@@ -12,7 +12,7 @@ import aiomqtt
 class Letters:
     """`retained`: topic -> its newest payload, as JSON; gone once cleared. `receipts`: id -> all of them, in order.
 
-    `events`: in order. `states`: trip id -> its states in order, each once.
+    `events`: in order, none left out; of a retained topic a payload that is overtaken may never be published.
     """
 
     def __init__(self):
@@ -20,14 +20,19 @@ class Letters:
         self.retained = {}
         self.receipts = defaultdict(list)
         self.events = []
-        self.states = defaultdict(list)
 
-    async def read(self, broker):
+    async def read(self, broker, who):
         """Read for ever; a session of its own that the broker keeps, so that nothing is missed."""
         while True:
             try:
                 async with aiomqtt.Client(
-                    broker.host, broker.port, identifier="test-reader", clean_session=False, timeout=5
+                    broker.host,
+                    broker.port,
+                    username=who,
+                    password=who,
+                    identifier="test-reader",
+                    clean_session=False,
+                    timeout=5,
                 ) as client:
                     await client.subscribe("killswitch/#", qos=1)
                     self.up = True
@@ -48,10 +53,7 @@ class Letters:
         elif not payload:
             self.retained.pop(topic, None)
         else:
-            said = payload.decode() if parts[1] == "availability" else json.loads(payload)
-            self.retained[topic] = said
-            if parts[1] == "trip" and self.states[parts[2]][-1:] != [said["state"]]:
-                self.states[parts[2]].append(said["state"])
+            self.retained[topic] = payload.decode() if parts[1] == "availability" else json.loads(payload)
 
     def kinds(self):
         return [event["kind"] for event in self.events]
