@@ -24,6 +24,7 @@ from killswitch.cli_options import (
     USAGE,
     Address,
     Ids,
+    Number,
     config_option,
     echo_json,
     end,
@@ -185,8 +186,8 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 @click.option("--users", type=Ids(), default="2", show_default=True, help="Traders: ids, or how many: 37, 40, 41...")
 @click.option("--orders", type=click.IntRange(0, 1_000_000), default=0, show_default=True, help="Open at the start.")
 @click.option("--fault", "faults", multiple=True, metavar="NAME=VALUE", help="Such as no_answer=2 or late_order=0.5.")
-@click.option("--cancel-rate", type=click.FloatRange(0, min_open=True), help="Orders cancelled a second.")
-@click.option("--cancel-latency", type=click.FloatRange(0, 3600), default=0.0, show_default=True, metavar="SECONDS")
+@click.option("--cancel-rate", type=Number(0, min_open=True), help="Orders cancelled a second.")
+@click.option("--cancel-latency", type=Number(0, 3600), default=0.0, show_default=True, metavar="SECONDS")
 @click.option(
     "--api-user", type=click.IntRange(1), default=1, show_default=True, help="Whose API key it is; 1: operator."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -41,6 +42,18 @@ class IdOrEvery(click.ParamType[Any]):
         if not (text.isascii() and text.isdigit()) or text.startswith("0") or int(text[:20]) > ID_MAX:
             self.fail("must be an id above 0, or every", param, ctx)
         return int(text)
+
+
+class Number(click.FloatRange):
+    """A number within bounds; nan is in none, though no comparison says so."""
+
+    name = "NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail("must be a number", param, ctx)
+        return number
 
 
 class Ids(click.ParamType[Any]):

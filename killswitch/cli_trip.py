@@ -16,6 +16,7 @@ from killswitch.cli_options import (
     UNREACHED,
     USAGE,
     IdOrEvery,
+    Number,
     by_option,
     config_option,
     echo_json,
@@ -41,12 +42,12 @@ PREVIEW_S: Final = 35.0
 @config_option
 @json_option
 @click.option("--oms", required=True, metavar="NAME", help="The OMS, by its configured name.")
-@click.option("--account", type=IdOrEvery(), help="Left out: every account, if a user is named.")
-@click.option("--user", type=IdOrEvery(), help="Left out: every user.")
-@click.option("--instrument", type=IdOrEvery(), help="Left out: every instrument.")
+@click.option("--account", type=IdOrEvery(), metavar="ID|every", help="Left out: every account, if a user is named.")
+@click.option("--user", type=IdOrEvery(), metavar="ID|every", help="Left out: every user.")
+@click.option("--instrument", type=IdOrEvery(), metavar="ID|every", help="Left out: every instrument.")
 @by_option
 @reason_option
-@click.option("--wait", type=click.FloatRange(0, 86400), default=30.0, show_default=True, metavar="SECONDS")
+@click.option("--wait", type=Number(0, 86400), default=30.0, show_default=True, metavar="SECONDS")
 @click.option("--direct", is_flag=True, help="Without broker and daemon: sign in to the OMS and sweep from here.")
 @click.option("--preview", is_flag=True, help="Show what would be cancelled; cancel nothing.")
 @click.pass_context
