@@ -17,7 +17,7 @@ from killswitch.adapters.mqtt_session import Backoff, Broker, connected, in_word
 from killswitch.wire import announce
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from killswitch.wire.announce import ReceiptSeen, TripSeen
 
@@ -70,7 +70,7 @@ async def _receipt(client: aiomqtt.Client, command_id: str) -> ReceiptSeen | Non
     return None
 
 
-async def watch_trip(broker: Broker, *, prefix: str, trip: str) -> AsyncIterator[TripSeen | None]:
+async def watch_trip(broker: Broker, *, prefix: str, trip: str) -> AsyncGenerator[TripSeen | None, None]:
     """Each view of a trip as it is published, beginning with the retained one; None when it is cleared.
 
     It connects again when the link is lost; only the first connection's failure raises BrokerUnreachable.

@@ -79,9 +79,7 @@ class Scope:
 
     def covers(self, other: Scope) -> bool:
         """Every order that `other` could hold is held by this scope."""
-        return self.oms == other.oms and all(
-            mine is EVERY or mine == theirs for mine, theirs in self._beside(other)
-        )
+        return self.oms == other.oms and all(mine is EVERY or mine == theirs for mine, theirs in self._beside(other))
 
     def meets(self, other: Scope) -> bool:
         """Some order could be in both."""
