@@ -23,7 +23,6 @@ from killswitch.domain.messages import (
     Record,
     ResetRequested,
     Restored,
-    SetAside,
     Tick,
     TripRequested,
     WasReset,
@@ -182,13 +181,10 @@ class HoldsTheCancelBack(Changed):
 
 
 class RaisesAtAReset(Changed):
-    def handle(self, event, now):
-        if isinstance(event, ResetRequested):
-            return (*super().handle(Tick(wall=event.wall), now), self.aside(event))
-        return super().handle(event, now)
+    """Meets something that it has no place for, and sets it aside."""
 
-    def aside(self, event):
-        return Record(n=self._outbox.record(SetAside("x", "x"), event.wall), wall=0.0, body=SetAside("x", "x"))
+    def handle(self, event, now):
+        return super().handle(Event(wall=event.wall) if isinstance(event, ResetRequested) else event, now)
 
 
 def finds_out(said: str, seeds: range = range(1, 201)) -> bool:
