@@ -115,7 +115,8 @@ def test_interrupted_the_demo_stops_its_processes_and_removes_its_folder(tmp_pat
             said += line
         assert processes_in(tmp_path)
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
+        rest = process.stdout.read()  # not communicate, which loses what readline has read ahead
+        process.wait(30)
     finally:
         process.kill()
         process.wait()
