@@ -101,9 +101,8 @@ class Lanes:
             )
 
     def dead_end(self, trip: Trip, orders: list[Order]) -> bool:
-        """The scope's calls, its narrower ones and the single cancels were all refused."""
-        sweep = trip.sweep
-        if not sweep.singles_refused or not sweep.refused:
+        """The single cancels were refused, and no narrower call is left: only the plan itself, from its beginning."""
+        if not trip.sweep.singles_refused:
             return False
         return not any(self._narrower(trip, order.account, (order,)) for order in orders)
 

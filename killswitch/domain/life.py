@@ -13,7 +13,6 @@ from killswitch.domain.messages import (
     Moved,
     Tripped,
 )
-from killswitch.domain.sweep import Level
 from killswitch.domain.trips import (
     RESIDUAL,
     TRANSITIONS,
@@ -103,7 +102,7 @@ class Life:
 
     def begin(self, trip: Trip, now: float, *, person: bool) -> None:
         """A sweep begins: cancel at once, and be done by the deadline."""
-        trip = replace(trip, sweep=self._parts.sweeper.fresh(now, keep=None if person else trip.sweep))
+        trip = replace(trip, sweep=self._parts.sweeper.fresh(trip.scope, now, keep=None if person else trip.sweep))
         self._parts.trips[trip.id] = trip
         self._parts.sweeper.lanes.press(trip, by_person=person)
         self._parts.agenda.clear(("blind", trip.id))
@@ -137,7 +136,7 @@ class Life:
 
     def trip(self, id_: str, scope: Scope, cause: CauseView, by: str, now: float) -> Trip:
         """A trip that begins with `cause`."""
-        return Trip(id_, scope, (cause,), by, cause.first_wall, State.SWEEPING, self._parts.sweeper.fresh(now))
+        return Trip(id_, scope, (cause,), by, cause.first_wall, State.SWEEPING, self._parts.sweeper.fresh(scope, now))
 
     def relatch(self, held: LatchedTrip, now: float) -> None:
         """A trip that the journal kept: it is swept again."""
@@ -152,7 +151,7 @@ class Life:
             held.by,
             held.tripped_wall,
             State.SWEEPING,
-            self._parts.sweeper.fresh(now),
+            self._parts.sweeper.fresh(held.scope, now),
             command_id=held.command_id,
             button=button,
         )
@@ -163,9 +162,7 @@ class Life:
             self._parts.trips[trip.id] = replace(trip, state=State.ESCALATED, outcome=UNKNOWN)
             self._parts.status[f"why {trip.id}"] = f"OMS {trip.scope.oms} is not configured"
         elif trip.scope.whole and not site.whole_oms:
-            # The permission was taken away under the trip: cover it account by account.
-            sweep = replace(trip.sweep, level=Level.ACCOUNTS)
-            self._parts.trips[trip.id] = replace(trip, state=State.ESCALATED, outcome=UNKNOWN, sweep=sweep)
+            self._parts.trips[trip.id] = replace(trip, state=State.ESCALATED, outcome=UNKNOWN)
             self._parts.status[f"why {trip.id}"] = f"OMS {trip.scope.oms} no longer has whole_oms"
 
     def new_id(self, stem: str, wall: float) -> str:
@@ -182,7 +179,7 @@ class Life:
             self.change(trip.id, Input.TRIP, "pressed again", now, wall)
         else:
             # A fresh sweep: what was refused may be allowed by now. Its deadline stays.
-            self._parts.trips[trip.id] = replace(trip, sweep=self._parts.sweeper.fresh(now))
+            self._parts.trips[trip.id] = replace(trip, sweep=self._parts.sweeper.fresh(trip.scope, now))
             self._parts.sweeper.lanes.press(self._parts.trips[trip.id], by_person=True)
             self._parts.stir.add(trip.scope.oms)
         return n

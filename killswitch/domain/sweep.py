@@ -63,6 +63,7 @@ class Sweep:
     refused: frozenset[Scope] = frozenset()
     singles_refused: bool = False
     singles_at: float = float("-inf")  # stragglers are cancelled one by one again from here on
+    sighted: int = 0  # the next call's number when a list showed an order last: older lists make no empty round
     refused_at: float = float("-inf")  # when anything was refused last
     users_asked: int = 0  # the call that asks for the user's accounts
     users_settled: bool = False  # it was answered, one way or the other

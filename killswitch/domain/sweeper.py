@@ -22,7 +22,7 @@ from killswitch.domain.messages import (
     Withdraw,
 )
 from killswitch.domain.scope import EVERY, Holds, Scope
-from killswitch.domain.sweep import Found, Next, Sweep, judge, names
+from killswitch.domain.sweep import Found, Level, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
 from killswitch.domain.undo import Table
 
@@ -63,9 +63,14 @@ class Sweeper:
         self._named: Table[tuple[str, int], bool] = Table(undo)
         self._digests: Table[tuple[str, int], str] = Table(undo)
 
-    def fresh(self, now: float, *, keep: Sweep | None = None) -> Sweep:
-        """A sweep that begins now; what `keep` knows to be refused stays refused."""
-        sweep = Sweep(began_call=self.book.next_call, mark=self.book.next_call, not_before=now)
+    def fresh(self, scope: Scope, now: float, *, keep: Sweep | None = None) -> Sweep:
+        """A sweep that begins now; what `keep` knows to be refused stays refused.
+
+        A whole-OMS scope whose permission was taken away under its trip is covered account by account.
+        """
+        site = self.book.sites.get(scope.oms)
+        level = Level.ACCOUNTS if scope.whole and site is not None and not site.whole_oms else Level.NATIVE
+        sweep = Sweep(began_call=self.book.next_call, mark=self.book.next_call, not_before=now, level=level)
         if keep is not None and keep.refused:
             sweep = replace(sweep, level=keep.level, refused=keep.refused, carried=frozenset())
         return sweep
@@ -149,7 +154,7 @@ class Sweeper:
             if not found.count:
                 continue
             self._name(trip, account, found.sure, event.wall)
-            self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, empties=0))
+            self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, empties=0, sighted=self.book.next_call))
             if trip.state is State.CONFIRMED:
                 self.changes.append((trip.id, Input.SIGHTED, f"{found.count} orders in a list of account {account}"))
         return call.oms
@@ -263,6 +268,10 @@ class Sweeper:
                 return
             founds.append((account, self.evidence.find(trip, account, listed)))
         count = sum(found.count for _, found in founds)
+        if not count and any(self.book.listed[scope.oms, a].call < sweep.sighted for a, _ in founds):
+            # One list of this round showed an order and was asked again since: no round in a row is empty yet.
+            self.trips[trip.id] = replace(trip, sweep=replace(sweep, mark=max(sweep.mark, sweep.sighted), empties=0))
+            return
         sweep = replace(sweep, rounds=sweep.rounds + 1, round_ended_at=now)
         if count:
             self._full_round(replace(trip, sweep=sweep), founds, session, now)
@@ -302,7 +311,7 @@ class Sweeper:
             self.lanes.press(trip, by_person=False)
         if what is Next.SINGLES and self.lanes.dead_end(trip, sure):
             if now - sweep.refused_at >= REFUSED_AGAIN_S:
-                self.trips[trip.id] = replace(trip, sweep=self.fresh(now))
+                self.trips[trip.id] = replace(trip, sweep=self.fresh(trip.scope, now))
                 self.lanes.press(self.trips[trip.id], by_person=False)
         elif what is Next.SINGLES and now >= sweep.singles_at:
             self.trips[trip.id] = replace(trip, sweep=replace(sweep, singles_at=now + self.lanes.backoff(sweep.waits)))

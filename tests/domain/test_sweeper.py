@@ -25,7 +25,7 @@ from killswitch.domain.messages import (
     Withdraw,
 )
 from killswitch.domain.settings import ConfirmPolicy
-from tests.domain.bench import OK, SETTINGS, SITE, Bench, confirmed, order, scope
+from tests.domain.bench import OK, SETTINGS, SITE, Bench, confirmed, fold_records, order, scope
 
 REFUSED = Answer(AnswerKind.REFUSED, "20", 20, "Not Authorized")
 UNSUPPORTED = Answer(AnswerKind.REFUSED, "106", 106, "Not Supported")
@@ -531,3 +531,57 @@ def test_nothing_is_asked_of_an_oms_without_a_session() -> None:
     bench.tick(bench.now + 100)
     assert bench.waiting == bench.waiting.__class__()
     assert bench.of(DropSession) == []
+
+
+def test_a_round_in_which_an_account_showed_an_order_and_was_listed_again_is_not_empty() -> None:
+    """14 shows an order, is listed again empty, and only then 15 answers: the pair is no empty round."""
+    bench = tripped(scope())
+    bench.step()
+    first = {a.account: a for a in lists(bench)}
+    bench.waiting.remove(first[14])
+    bench.tell(OpenOrders(wall=bench.wall, call=first[14].call, session=1, account=14, orders=(order(1),)))
+    asked = {first[14].call, first[15].call}
+    empty(bench, first[15])
+    for _ in range(60):
+        if bench.state() == "confirmed":
+            break
+        for again in lists(bench):
+            asked.add(again.call)
+            empty(bench, again)
+        bench.tick(bench.now + 0.05)
+        for cancel in [a for a in bench.waiting if isinstance(a, CancelAllOrders)]:
+            bench.waiting.remove(cancel)
+            bench.tell(Sent(wall=bench.wall, call=cancel.call, session=1))
+            bench.answer(cancel)
+    assert bench.state() == "confirmed"
+    assert len(asked) >= 6, "two whole rounds of two accounts after the sight"
+
+
+def test_where_single_cancels_are_refused_and_no_narrower_call_is_left_the_plan_begins_anew() -> None:
+    bench = tripped(scope(account=14, instrument=25), order(1))
+    bench.obeys = False
+    for _ in range(200):
+        if bench.of(CancelOrder):
+            break
+        if not bench.step():
+            bench.tick()
+    bench.answers.append(REFUSED)
+    natives = len(bench.cancels())
+    for _ in range(100):
+        if not bench.step():
+            bench.tick()
+    assert len(bench.cancels()) > natives
+    bench.obeys = True
+    bench.settle()
+
+
+def test_a_whole_oms_trip_whose_permission_is_gone_is_swept_account_by_account_for_good() -> None:
+    first = confirmed(scope())
+    moved = replace(SETTINGS, sites=(replace(SITE, whole_oms=False),))
+    bench = Bench(moved, restored=fold_records(first.records), now=5.0)
+    assert bench.state() == "escalated"
+    bench.connect()
+    bench.settle()
+    bench.working(order(9))
+    bench.settle()
+    assert set(bench.cancels()) == {scope(account=14), scope(account=15)}
