@@ -261,8 +261,9 @@ class House:
         return self.letters.retained.get(f"killswitch/trip/{name}")
 
     def trips(self):
-        """All trips that the broker holds now."""
-        return {k.rpartition("/")[2]: v for k, v in self.letters.retained.items() if k.startswith("killswitch/trip/")}
+        """All trips that the broker holds now, id -> payload."""
+        held = self.letters.retained.items()
+        return {k.rpartition("/")[2]: v for k, v in held if k.startswith("killswitch/trip/") and isinstance(v, dict)}
 
     async def confirmed(self, *names):
         """Wait until each of these trips stands at confirmed, VERIFIED; the last one's payload."""

@@ -127,7 +127,7 @@ async def test_an_event_that_makes_the_core_raise_is_set_aside_and_the_next_pani
         assert receipt["accepted"] is False
         await house.event("escalated", "set aside")
         await house.trip("p-1", account=14)
-        await house.confirmed("p-1")
+        await house.proofs("p-1", 1)
         assert house.open() == others
         assert list(house.trips()) == ["p-1"]
         metrics = await house.metrics()
