@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from killswitch.config import Config
-    from killswitch.config_tables import Oms, Panic
+    from killswitch.config.tables import Oms, Panic
 
 WIDTH: Final = 80
 OMS_READINGS: Final = ("position", "hold", "open_orders")

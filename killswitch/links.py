@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from killswitch.adapters.oms import Credentials, KeyCredentials, OmsLink, PasswordCredentials
-from killswitch.config_tables import KeySignIn
+from killswitch.config.tables import KeySignIn
 from killswitch.domain.messages import (
     Action,
     CancelAllOrders,
@@ -25,7 +25,7 @@ from killswitch.domain.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from killswitch.config_tables import Oms
+    from killswitch.config.tables import Oms
     from killswitch.domain.messages import Event
 
 

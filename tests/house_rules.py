@@ -38,11 +38,11 @@ DOORS = {
     "uvicorn": ("adapters/http",),
     "sqlite3": ("adapters/journal",),
     "msgspec": ("wire/",),
-    "click": ("cli",),
-    "pydantic": ("config",),
-    "pydantic_core": ("config",),
-    "pydantic_settings": ("config",),
-    "amqtt": ("demo",),
+    "click": ("cli/",),
+    "pydantic": ("config/",),
+    "pydantic_core": ("config/",),
+    "pydantic_settings": ("config/",),
+    "amqtt": ("demo/",),
     "uvloop": ("daemon",),
 }
 
@@ -148,8 +148,7 @@ def _against_floors(path: str, module: str) -> Iterator[str]:
 
 
 def _floor(room: str) -> int:
-    # config_models.py stands where config.py stands
-    return FLOORS.get(room, FLOORS.get(room.partition("_")[0], TOP))
+    return FLOORS.get(room, TOP)
 
 
 def _impure(tree: ast.Module) -> Iterator[tuple[int, str]]:

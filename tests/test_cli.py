@@ -282,7 +282,7 @@ async def test_a_preview_names_the_orders_and_cancels_none(oms):
 
 
 def test_an_oms_that_is_not_there_ends_preview_and_direct_trip_with_3(home, monkeypatch):
-    monkeypatch.setattr("killswitch.cli_trip.PREVIEW_S", 0.5)
+    monkeypatch.setattr("killswitch.cli.trip.PREVIEW_S", 0.5)
     trip = ("trip", "--oms", "prime", "--account", "14")
     code, _, errors = home.invoke(*trip, "--preview")
     assert (code, "could not be asked" in errors) == (3, True)

@@ -16,8 +16,8 @@ import pytest
 from pydantic import ValidationError
 
 from killswitch.config import DEFAULT_PATH, ConfigError, find_config, load
-from killswitch.config_models import ARRAYS, MODELS, SINGLE, Tables
-from killswitch.config_tables import KeySignIn, PasswordSignIn
+from killswitch.config.models import ARRAYS, MODELS, SINGLE, Tables
+from killswitch.config.tables import KeySignIn, PasswordSignIn
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import ConfirmPolicy, Label, OnUnknown, RetryPolicy, ScopeTemplate
 from killswitch.inventory import describe, render

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from killswitch.demo import Story
-from killswitch.demo_parts import Layout
-from killswitch.demo_verdict import cancelled_by, open_at, verdict
+from killswitch.demo.parts import Layout
+from killswitch.demo.verdict import cancelled_by, open_at, verdict
 from killswitch.simulator.gateway import Simulator
 from killswitch.simulator.world import SimulatorOptions, build
 from tests.mosquitto import require_mosquitto

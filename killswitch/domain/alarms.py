@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from killswitch.domain import rules
 from killswitch.domain.messages import (
     CauseAdded,
     CauseView,
@@ -15,6 +14,7 @@ from killswitch.domain.trips import (
     Input,
     State,
 )
+from killswitch.domain.watch import rules
 
 if TYPE_CHECKING:
     from killswitch.domain.life import Life

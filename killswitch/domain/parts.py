@@ -8,9 +8,9 @@ from killswitch.domain.book import Book
 from killswitch.domain.desk import Desk
 from killswitch.domain.outbox import Outbox
 from killswitch.domain.preview import Looks
-from killswitch.domain.rules import Watch
 from killswitch.domain.sweeper import Sweeper
 from killswitch.domain.undo import Agenda, Table, Undo
+from killswitch.domain.watch.rules import Watch
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Restored

@@ -6,7 +6,6 @@ listed once however many trips meet it, while each trip counts its own evidence.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,24 +13,21 @@ from killswitch.domain.evidence import Evidence
 from killswitch.domain.lanes import Lanes
 from killswitch.domain.messages import (
     AnswerKind,
-    Arrived,
-    Called,
     ListOpenOrders,
     ListUserAccounts,
-    Looked,
     Withdraw,
 )
 from killswitch.domain.scope import EVERY, Holds, Scope
 from killswitch.domain.sweep import Found, Level, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
-from killswitch.domain.undo import Table
+from killswitch.domain.witness import Witness
 
 if TYPE_CHECKING:
-    from killswitch.domain.book import Book, Call, Listed, Session
+    from killswitch.domain.book import Book, Call, Session
     from killswitch.domain.messages import AccountsFound, Answer, Answered, OpenOrders, Order
     from killswitch.domain.outbox import Outbox
     from killswitch.domain.settings import ConfirmPolicy, RetryPolicy
-    from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.undo import Agenda, Table, Undo
 
 GUARD_SHARE: Final = 0.5
 """Of the steady budget of calls: what guard lists may use; their interval stretches to fit."""
@@ -60,8 +56,7 @@ class Sweeper:
         self.changes: list[Change] = []
         self.evidence = Evidence(book, trips, undo)
         self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, retry=retry)
-        self._named: Table[tuple[str, int], bool] = Table(undo)
-        self._digests: Table[tuple[str, int], str] = Table(undo)
+        self.witness = Witness(self.evidence, outbox, undo)
 
     def fresh(self, scope: Scope, now: float, *, keep: Sweep | None = None) -> Sweep:
         """A sweep that begins now; what `keep` knows to be refused stays refused.
@@ -79,9 +74,7 @@ class Sweeper:
         """The trip was reset: nothing of it may leave any more."""
         for what in ("look", "blind"):
             self.agenda.clear((what, trip.id))
-        for key in self._named:
-            if key[0] == trip.id:
-                del self._named[key]
+        self.witness.forget(trip.id)
         self.evidence.forget(trip.id)
         self.lanes.forget(trip, tuple(t.scope for t in self.trips.values() if t.id != trip.id))
 
@@ -99,7 +92,7 @@ class Sweeper:
         self.book.calls[number] = replace(call, sent_at=now)
         if not call.cancels:
             return
-        self.outbox.record(_called(call, "sent"), wall)
+        self.witness.called(call, "sent", wall=wall)
         for trip in self.evidence.latched(call.oms):
             if not trip.scope.meets(call.scope):
                 continue
@@ -115,7 +108,7 @@ class Sweeper:
             return None
         self.agenda.clear(("call", call.number))
         if call.cancels:
-            self.outbox.record(_called(call, event.answer.label, event.answer.text), event.wall)
+            self.witness.called(call, event.answer.label, event.answer.text, wall=event.wall)
             self._cancel_answered(call, event.answer, now)
         elif call.name == "GetUserAccounts":
             self._users_settled(call)
@@ -144,7 +137,7 @@ class Sweeper:
         self.agenda.clear(("call", call.number))
         listed = self.book.keep_list(call, event.orders, event.unreadable, now)
         account = call.scope.account
-        self._journal_list(call, account, listed, event.wall)
+        self.witness.listed(call, account, listed, event.wall)
         for shown in {o.account for o in event.orders}:
             self.met(call.oms, shown)
         for trip in self.evidence.latched(call.oms):
@@ -153,7 +146,7 @@ class Sweeper:
             found = self.evidence.find(trip, account, listed)
             if not found.count:
                 continue
-            self._name(trip, account, found.sure, event.wall)
+            self.witness.late(trip, account, found.sure, event.wall)
             self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, empties=0, sighted=self.book.next_call))
             if trip.state is State.CONFIRMED:
                 self.changes.append((trip.id, Input.SIGHTED, f"{found.count} orders in a list of account {account}"))
@@ -172,7 +165,7 @@ class Sweeper:
         if not call.cancels:
             self._list_failed(call, now)
             return call.oms
-        self.outbox.record(_called(call, "lost", why), wall)
+        self.witness.called(call, "lost", why, wall=wall)
         if call.sent_at is not None:
             self._haunt(call)
         self.lanes.lost(call, now)
@@ -184,7 +177,7 @@ class Sweeper:
         if call is None or call.overdue:
             return None
         self.book.calls[number] = replace(call, overdue=True)
-        self.outbox.record(_called(call, "timeout"), wall)
+        self.witness.called(call, "timeout", wall=wall)
         if not call.cancels:
             if call.name == "GetUserAccounts":
                 self._users_settled(call)
@@ -209,7 +202,7 @@ class Sweeper:
             sweep = trip.sweep.touched(self.book.next_call, now)
             trip = replace(trip, sweep=sweep)  # noqa: PLW2901  # the trip as it is from here on
             self.trips[trip.id] = trip
-            self._name(trip, order.account, (order,), wall)
+            self.witness.late(trip, order.account, (order,), wall)
             if trip.state is State.CONFIRMED:
                 text = f"order {order.order_id} of account {order.account} works"
                 self.changes.append((trip.id, Input.SIGHTED, text))
@@ -411,41 +404,3 @@ class Sweeper:
             if trip.scope.meets(call.scope):
                 ghosts = (*trip.ghosts, call.number)[-GHOSTS_MAX:]
                 self.trips[trip.id] = replace(trip, ghosts=ghosts)
-
-    def _name(self, trip: Trip, account: int, orders: tuple[Order, ...], wall: float) -> None:
-        """Late arrivals, each named once."""
-        if not trip.confirmed_once:
-            return
-        new = tuple(o.order_id for o in orders if o.order_id is not None and (trip.id, o.order_id) not in self._named)
-        if not new:
-            return
-        for order in new:
-            self._named[trip.id, order] = True
-        n = self.outbox.record(Arrived(trip.id, trip.scope.oms, account, new), wall)
-        shown = ", ".join(str(o) for o in new[:20]) + (" and more" if len(new) > 20 else "")
-        text = f"{len(new)} late: account {account}, order {shown}"
-        self.outbox.event("late_arrival", text, wall, trip=trip.id, detail={"orders": list(new[:1000])}, n=n)
-
-    def _journal_list(self, call: Call, account: int, listed: Listed, wall: float) -> None:
-        """The first list of a sweep in full, then a count and a hash whenever it changed, the empty one in full."""
-        trips = [t for t in self.evidence.latched(call.oms) if account in self.evidence.accounts(t)[0]]
-        if not trips:
-            return
-        first = any(t.sweep.rounds == 0 and t.state is not State.CONFIRMED for t in trips)
-        digest = hashlib.sha256(",".join(map(str, sorted(listed.ids))).encode()).hexdigest()[:16]
-        before = self._digests.get((call.oms, account))
-        if digest == before and not (first and listed.call <= trips[0].sweep.mark):
-            return
-        self._digests[call.oms, account] = digest
-        full = first or not listed.ids
-        orders = tuple(sorted(listed.ids)) if full else None
-        count = len(listed.orders) + listed.unreadable
-        self.outbox.record(
-            Looked(call.number, call.oms, call.session, account, count, digest, orders, listed.unreadable),
-            wall,
-        )
-
-
-def _called(call: Call, what: str, text: str = "") -> Called:
-    target = f"order {call.order_id}" if call.order_id else call.scope.in_words()
-    return Called(call.number, call.name, call.oms, call.session, what, target, text)

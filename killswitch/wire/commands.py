@@ -32,9 +32,7 @@ MS_MIN: Final = -62_135_596_800_000
 MS_MAX: Final = 253_402_300_799_999
 """The years 1 to 9999, in milliseconds since 1970: what can be shown. A button's clock may stand in 1969."""
 
-_ID: Final = re.compile(
-    r"[A-Za-z0-9_.:-]{1,64}"
-)  # it becomes a topic level: no / + # and no control characters
+_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # it becomes a topic level: no / + # and no control characters
 _TRIP: Final = re.compile(r"[A-Za-z0-9_.:~-]{1,128}")
 """A trip's id: a command's own id, or one that the core made for a rule, a button or a signal; those hold a `~`."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -77,9 +75,7 @@ def decode_trip(
         by, reason = _text(fields, "by", BY_MAX), _text(fields, "reason", REASON_MAX)
         issued_at = _instant(fields["issued_at"]) if "issued_at" in fields else None
     except CommandError as error:
-        return CommandRefused(
-            wall=wall, command="trip", id=command_id, reason=str(error), via=via, token=token
-        )
+        return CommandRefused(wall=wall, command="trip", id=command_id, reason=str(error), via=via, token=token)
     said = {"id": identity, "scope": scope_fields(scope), "by": by, "reason": reason, "issued_at": issued_at}
     return TripRequested(
         wall=wall,
@@ -109,9 +105,7 @@ def decode_reset(
         issued_at = _instant(fields.get("issued_at"))
         override = _override(fields)
     except CommandError as error:
-        return CommandRefused(
-            wall=wall, command="reset", id=command_id, reason=str(error), via=via, token=token
-        )
+        return CommandRefused(wall=wall, command="reset", id=command_id, reason=str(error), via=via, token=token)
     said = {"id": identity, "trip": trip, "by": by, "reason": reason, "issued_at": issued_at}
     return ResetRequested(
         wall=wall,
@@ -144,9 +138,7 @@ def match_button(payload: bytes, retained: bool, match: str | Mapping[str, Any] 
         said = _plain(_parse(payload))
     except CommandError:
         return False
-    return isinstance(said, dict) and all(
-        name in said and _same(said[name], wanted) for name, wanted in match.items()
-    )
+    return isinstance(said, dict) and all(name in said and _same(said[name], wanted) for name, wanted in match.items())
 
 
 def encode_trip_command(

@@ -89,9 +89,7 @@ class FeedShape:
     def __post_init__(self) -> None:
         levels = self.topic.split("/")
         named = [level[1:-1] for level in levels if _LABEL.fullmatch(level)]
-        if not self.topic or any(
-            set(level) & set("+#{}\0") for level in levels if not _LABEL.fullmatch(level)
-        ):
+        if not self.topic or any(set(level) & set("+#{}\0") for level in levels if not _LABEL.fullmatch(level)):
             raise ShapeError("a topic holds no wildcards; {label} stands for one whole level")
         if len(set(named)) < len(named) or set(named) & self.labels.keys():
             raise ShapeError("each label has one place: a level of the topic or a path")
@@ -110,8 +108,7 @@ class FeedShape:
         """Whether a delivery's topic is one of this feed's."""
         wanted, levels = self.topic.split("/"), topic.split("/")
         return len(wanted) == len(levels) and all(
-            want == have or _LABEL.fullmatch(want) is not None
-            for want, have in zip(wanted, levels, strict=True)
+            want == have or _LABEL.fullmatch(want) is not None for want, have in zip(wanted, levels, strict=True)
         )
 
 

@@ -23,9 +23,9 @@ from killswitch.domain.messages import (
     SessionUp,
     Tick,
 )
-from killswitch.domain.rules import Breach
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import FeedSpec, Label, ScopeTemplate
+from killswitch.domain.watch.rules import Breach
 from tests.domain.watch_bench import (
     FALLBACK,
     OMS_FEED,

@@ -18,10 +18,10 @@ from killswitch.domain.messages import (
     SessionDown,
     SessionUp,
 )
-from killswitch.domain.rules import Breach, Watch
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import FeedSpec, Label, LimitRule, OnUnknown, ScopeTemplate
 from killswitch.domain.undo import Agenda, Undo
+from killswitch.domain.watch.rules import Breach, Watch
 
 WALL = 1_700_000_000.0
 TRIP, WARN, IGNORE = OnUnknown.TRIP, OnUnknown.WARN, OnUnknown.IGNORE

@@ -27,9 +27,7 @@ PLAIN = FeedShape(name="plain", topic="margin", reading="margin_usage")
 
 def read(shape, payload, *, topic=None, retained=False):
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return feed.read(
-        shape, topic or shape.topic.replace("{account}", "14"), raw, retained=retained, wall=WALL
-    )
+    return feed.read(shape, topic or shape.topic.replace("{account}", "14"), raw, retained=retained, wall=WALL)
 
 
 def only(shape, payload, **how):
@@ -171,9 +169,7 @@ def test_a_bad_reading_keeps_the_labels_that_could_be_read():
     assert only(PLAIN, b"garbage").labels is None
 
 
-@pytest.mark.parametrize(
-    ("said", "label"), [(25, "25"), ("25", "25"), ("BTC", "BTC"), (-1, "-1"), (2**63, str(2**63))]
-)
+@pytest.mark.parametrize(("said", "label"), [(25, "25"), ("25", "25"), ("BTC", "BTC"), (-1, "-1"), (2**63, str(2**63))])
 def test_whole_numbers_and_their_text_are_one_series(said, label):
     assert dict(only(VAR, var(inst=said)).labels)["instrument"] == label
 

@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from killswitch.config_mistakes import Mistake
-from killswitch.config_models import MqttFeedTable, OmsFeedTable
-from killswitch.config_tables import (
+from killswitch.config.mistakes import Mistake
+from killswitch.config.models import MqttFeedTable, OmsFeedTable
+from killswitch.config.tables import (
     Broker,
     Commands,
     Daemon,
@@ -40,8 +40,8 @@ from killswitch.wire.feed import FeedShape, ShapeError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from killswitch.config_files import Files
-    from killswitch.config_models import (
+    from killswitch.config.files import Files
+    from killswitch.config.models import (
         CommandsTable,
         ConfirmTable,
         DaemonTable,

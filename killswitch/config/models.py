@@ -10,8 +10,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from killswitch import config_addresses as a
-from killswitch import config_values as v
+from killswitch.config import addresses as a
+from killswitch.config import values as v
 
 ENV_PREFIX: Final = "KILLSWITCH_"
 _BUILT_LATER: Final = ": signed commands are not built yet"

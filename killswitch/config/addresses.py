@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, PlainValidator
 
-from killswitch.config_values import UNSAFE, EnvText, is_label, wrong
+from killswitch.config.values import UNSAFE, EnvText, is_label, wrong
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _TOPIC_BYTES_MAX: Final = 65_535  # MQTT 3.1.1, section 1.5.3

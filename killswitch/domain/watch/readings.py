@@ -18,17 +18,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from killswitch.domain.holdings import LISTED_BY
 from killswitch.domain.undo import Table
+from killswitch.domain.watch.holdings import LISTED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
     from decimal import Decimal
 
-    from killswitch.domain.holdings import Holdings
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import FeedSpec
     from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.watch.holdings import Holdings
 
 LaneKey: TypeAlias = tuple[str, str]
 SeriesKey: TypeAlias = "tuple[str, str, Labels]"

@@ -8,21 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain import limit
-from killswitch.domain.doubts import Doubts
-from killswitch.domain.holdings import Holdings
-from killswitch.domain.readings import START_S, Readings, lanes_of
 from killswitch.domain.settings import TemplateError
 from killswitch.domain.undo import Table
+from killswitch.domain.watch import limit
+from killswitch.domain.watch.doubts import Doubts
+from killswitch.domain.watch.holdings import Holdings
+from killswitch.domain.watch.readings import START_S, Readings, lanes_of
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from killswitch.domain.messages import Labels
-    from killswitch.domain.readings import LaneKey, Series, SeriesKey, Silence
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec, LimitRule
     from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.watch.readings import LaneKey, Series, SeriesKey, Silence
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.config_models import ARRAYS, ENV_PREFIX, MODELS, SINGLE, Tables, keys_of
-from killswitch.config_values import EnvText, is_name
+from killswitch.config.models import ARRAYS, ENV_PREFIX, MODELS, SINGLE, Tables, keys_of
+from killswitch.config.values import EnvText, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

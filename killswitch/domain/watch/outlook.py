@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from killswitch.domain import limit
-from killswitch.domain.readings import Silence, lanes_of
-from killswitch.domain.roster import bad_text
 from killswitch.domain.scope import EVERY
 from killswitch.domain.settings import Label
 from killswitch.domain.view import FeedView, RuleView
+from killswitch.domain.watch import limit
+from killswitch.domain.watch.readings import Silence, lanes_of
+from killswitch.domain.watch.roster import bad_text
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
-    from killswitch.domain.readings import Series, SeriesKey
-    from killswitch.domain.roster import Roster
     from killswitch.domain.settings import FeedSpec, LimitRule
+    from killswitch.domain.watch.readings import Series, SeriesKey
+    from killswitch.domain.watch.roster import Roster
 
 
 def uncalm(roster: Roster, name: str, labels: Labels, now: float) -> str | None:

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch import demo_broker
+from killswitch.demo import broker as demo_broker
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process

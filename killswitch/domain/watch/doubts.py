@@ -15,9 +15,9 @@ from killswitch.domain.undo import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from killswitch.domain.readings import SeriesKey
     from killswitch.domain.scope import Scope
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.readings import SeriesKey
 
 REASONS: Final = 32
 """So many reasons are told apart for one feed; what comes after them is OTHER."""

@@ -1,4 +1,4 @@
-"""The demo's embedded broker: `python -m killswitch.demo_broker PORT`, for as long as its stdin is open.
+"""The demo's embedded broker: `python -m killswitch.demo.broker PORT`, for as long as its stdin is open.
 
 A process of its own, so that its log and its faults stay out of the story. It speaks MQTT 3.1.1 only and is
 good enough to show things, not to run them: a real installation has Mosquitto.

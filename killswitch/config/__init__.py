@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from killswitch import config_build as build
-from killswitch.config_files import Files, journal_path
-from killswitch.config_mistakes import ConfigError, in_words
-from killswitch.config_relations import relations
-from killswitch.config_sources import read_tables, unknown_variables, unreadable
+from killswitch.config import build
+from killswitch.config.files import Files, journal_path
+from killswitch.config.mistakes import ConfigError, in_words
+from killswitch.config.relations import relations
+from killswitch.config.sources import read_tables, unknown_variables, unreadable
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import Settings, Site
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from killswitch.config_tables import Commands, Daemon, Feed, HeldFile, Http, Mqtt, Oms, Panic
+    from killswitch.config.tables import Commands, Daemon, Feed, HeldFile, Http, Mqtt, Oms, Panic
     from killswitch.domain.settings import ConfirmPolicy, LimitRule, RetryPolicy
 
 __all__ = ["Config", "ConfigError", "find_config", "load"]

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from killswitch import __version__, cli_trip
-from killswitch.cli_options import (
+from killswitch import __version__
+from killswitch.cli import trip
+from killswitch.cli.options import (
     DONE,
     NO,
     UNREACHED,
@@ -47,8 +48,8 @@ def cli() -> None:
     """Cancel all orders of a scope when a threshold is crossed, and prove it."""
 
 
-cli.add_command(cli_trip.trip)
-cli.add_command(cli_trip.reset)
+cli.add_command(trip.trip)
+cli.add_command(trip.reset)
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
-from killswitch.config_mistakes import ConfigError, Mistake, Raw, of_shape, unknown_variable
-from killswitch.config_models import ENV_PREFIX, SINGLE, Tables, keys_of
-from killswitch.config_values import EnvText
+from killswitch.config.mistakes import ConfigError, Mistake, Raw, of_shape, unknown_variable
+from killswitch.config.models import ENV_PREFIX, SINGLE, Tables, keys_of
+from killswitch.config.values import EnvText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,9 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.config_addresses import labels_of
-from killswitch.config_mistakes import Loc, Mistake, Raw, rows_of
-from killswitch.config_values import as_seconds, is_label, is_name
+from killswitch.config.addresses import labels_of
+from killswitch.config.mistakes import Loc, Mistake, Raw, rows_of
+from killswitch.config.values import as_seconds, is_label, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

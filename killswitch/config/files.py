@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from killswitch.config_mistakes import Loc, Mistake, Raw, place, rows_of
-from killswitch.config_sources import unreadable
-from killswitch.config_tables import HeldFile
-from killswitch.config_values import Secret, is_line
+from killswitch.config.mistakes import Loc, Mistake, Raw, place, rows_of
+from killswitch.config.sources import unreadable
+from killswitch.config.tables import HeldFile
+from killswitch.config.values import Secret, is_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from killswitch.config_values import Secret
+    from killswitch.config.values import Secret
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec
     from killswitch.wire.feed import FeedShape

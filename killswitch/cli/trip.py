@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from killswitch.cli_options import (
+from killswitch.cli.options import (
     DONE,
     NO,
     UNREACHED,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from killswitch.adapters.mqtt_send import BrokerUnreachable
 from killswitch.adapters.mqtt_session import Broker
 from killswitch.adapters.mqtt_visit import listen, sender
-from killswitch.demo_parts import (
+from killswitch.demo.parts import (
     Child,
     DemoFailed,
     Layout,
@@ -31,7 +31,7 @@ from killswitch.demo_parts import (
     start_daemon,
     write_files,
 )
-from killswitch.demo_verdict import cancelled_by, open_at, verdict
+from killswitch.demo.verdict import cancelled_by, open_at, verdict
 from killswitch.simulator.gateway import Simulator
 from killswitch.simulator.orders import Side
 from killswitch.simulator.world import OPERATOR_ID, SimulatorOptions

@@ -13,22 +13,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from killswitch.domain import limit, outlook
 from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading, SessionDown, SessionUp
-from killswitch.domain.readings import Silence, lanes_of
-from killswitch.domain.roster import Roster, Stand, Watched, bad_text, concerns, scope_of
 from killswitch.domain.settings import OnUnknown
+from killswitch.domain.watch import limit, outlook
+from killswitch.domain.watch.readings import Silence, lanes_of
+from killswitch.domain.watch.roster import Roster, Stand, Watched, bad_text, concerns, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
     from decimal import Decimal
 
     from killswitch.domain.messages import Event, Labels
-    from killswitch.domain.readings import Change, LaneKey, Series, SeriesKey
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec, LimitRule
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.view import FeedView, RuleView
+    from killswitch.domain.watch.readings import Change, LaneKey, Series, SeriesKey
 
 LATE: Final = "out of order"
 LACKS_LABEL: Final = "a label lacks"

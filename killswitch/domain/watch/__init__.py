@@ -1,0 +1,1 @@
+"""Watch: turns readings, and their age, into breaches. It stands apart from latches."""
