@@ -118,13 +118,13 @@ class Sweeper:
                 self._escalate(call.scope, f"account {call.scope.account} can't be listed: {event.answer.text}")
         return call.oms
 
-    def accounts_found(self, event: AccountsFound) -> str | None:
+    def accounts_found(self, event: AccountsFound, now: float) -> str | None:
         call = self.book.answered(event.call, event.session)
         if call is None or not isinstance(call.scope.user, int):
             return None
         self.agenda.clear(("call", call.number))
         for account in event.accounts:
-            self.book.meet_account(call.oms, account)
+            self.met(call.oms, account, now)
         self.book.users[call.oms, call.scope.user] = (call.number, frozenset(event.accounts))
         self._users_settled(call)
         return call.oms
@@ -139,14 +139,16 @@ class Sweeper:
         account = call.scope.account
         self.witness.listed(call, account, listed, event.wall)
         for shown in {o.account for o in event.orders}:
-            self.met(call.oms, shown)
+            self.met(call.oms, shown, now)
         for trip in self.evidence.latched(call.oms):
-            if listed.call < trip.sweep.mark or account not in self.evidence.accounts(trip)[0]:
+            if account not in self.evidence.accounts(trip)[0]:
                 continue
+            # Too old to prove anything, a list can still show an order: nobody knows when it was written.
             found = self.evidence.find(trip, account, listed)
             if not found.count:
                 continue
-            self.witness.late(trip, account, found.sure, event.wall)
+            if listed.call >= trip.sweep.mark:
+                self.witness.late(trip, account, found.sure, event.wall)
             self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, empties=0, sighted=self.book.next_call))
             if trip.state is State.CONFIRMED:
                 self.changes.append((trip.id, Input.SIGHTED, f"{found.count} orders in a list of account {account}"))
@@ -192,7 +194,7 @@ class Sweeper:
 
     def order_working(self, oms: str, order: Order, now: float, wall: float) -> bool:
         """A working order was seen by event. True: a latched scope may hold it."""
-        self.met(oms, order.account)
+        self.met(oms, order.account, now)
         touched = False
         known = self.book.knows_order(oms, order)
         for trip in self.evidence.latched(oms):
@@ -212,17 +214,19 @@ class Sweeper:
             self.book.working[oms, order.account, order.order_id] = self.book.next_call
         return touched
 
-    def order_ended(self, oms: str, order: Order) -> None:
-        self.met(oms, order.account)
+    def order_ended(self, oms: str, order: Order, now: float) -> None:
+        self.met(oms, order.account, now)
         if order.order_id is not None:
             self.book.working.pop((oms, order.account, order.order_id))
 
-    def met(self, oms: str, account: int) -> None:
+    def met(self, oms: str, account: int, now: float) -> None:
         """An account was seen. One that nobody had told us of joins the scopes that hold every account."""
         if not self.book.meet_account(oms, account):
             return
         for trip in self.evidence.latched(oms):
             if trip.scope.account is EVERY:
+                # The rounds so far lacked it: count anew.
+                self.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self.book.next_call, now))
                 self.changes.append((trip.id, Input.BLIND, f"account {account} turned up"))
 
     def session_up(self, oms: str) -> None:
@@ -270,8 +274,10 @@ class Sweeper:
             self._full_round(replace(trip, sweep=sweep), founds, session, now)
             return
         complete = complete and (not self.evidence.asks_for_users(trip) or sweep.users_settled)
-        sweep = replace(sweep, empties=sweep.empties + 1, previous=None, fruitless=0)
-        proven = complete and sweep.empties >= self.confirm.empties
+        # A round over accounts that may not be all is a look, and no part of the proof.
+        empties = sweep.empties + 1 if complete else 0
+        sweep = replace(sweep, empties=empties, previous=None, fruitless=0)
+        proven = empties >= self.confirm.empties
         if proven:
             wait = self.guard_every_s(scope.oms)
             self.agenda.set(("blind", trip.id), now + BLIND_AFTER_GUARDS * wait)

@@ -119,7 +119,7 @@ class KillSwitch:
             case Reading() | BadReading() | FeedUp() | FeedDown() | Heard():
                 self._alarms.watched(event, now)
             case PositionSeen():
-                self._parts.sweeper.met(event.oms, event.row.account)
+                self._parts.sweeper.met(event.oms, event.row.account, now)
                 self._alarms.watched(event, now)
             case TripRequested():
                 self._people.trip_requested(event, now)
@@ -177,7 +177,7 @@ class KillSwitch:
                 self._parts.stir_up(self._parts.sweeper.listed(event, now))
                 self._alarms.watched(event, now)
             case AccountsFound():
-                self._parts.stir_up(self._parts.sweeper.accounts_found(event))
+                self._parts.stir_up(self._parts.sweeper.accounts_found(event, now))
             case Positions():
                 call = self._parts.book.answered(event.call, event.session)
                 if call is not None:
@@ -191,7 +191,7 @@ class KillSwitch:
                     self._parts.stir.add(event.oms)
                 self._alarms.watched(event, now)
             case OrderEnded():
-                self._parts.sweeper.order_ended(event.oms, event.order)
+                self._parts.sweeper.order_ended(event.oms, event.order, now)
                 self._alarms.watched(event, now)
             case CancelRejected():
                 self._links.cancel_rejected(event, now)

@@ -214,14 +214,19 @@ def test_a_list_that_is_refused_escalates_at_once() -> None:
     assert bench.view().outcome == "UNKNOWN"
 
 
-def test_a_list_that_comes_late_with_orders_that_are_gone_does_not_fool_a_confirmed_trip() -> None:
+def test_an_old_list_that_shows_an_order_proves_nothing_but_is_a_sight() -> None:
+    """It was asked before the last cancel; when it was written nobody knows: look again, and name nobody."""
     bench = confirmed()
     bench.tick()
     (old,) = lists(bench)
+    bench.waiting.remove(old)
     bench.trip(scope(account=14), "t2")
     bench.settle()
     bench.tell(OpenOrders(wall=bench.wall, call=old.call, session=1, account=14, orders=(order(1),)))
-    assert bench.state("t2") == "confirmed"
+    assert bench.state("t2") == "sweeping"
+    assert bench.bodies(Arrived) == []
+    bench.settle()
+    assert bench.view("t2").outcome == "VERIFIED"
 
 
 # --- complete accounts
@@ -269,6 +274,22 @@ def test_a_users_trip_is_not_confirmed_before_his_accounts_were_told() -> None:
         bench.tick(bench.now + 0.1)
     assert bench.state() == "sweeping"
     bench.settle()
+
+
+def test_rounds_over_accounts_that_are_not_all_yet_are_no_part_of_the_proof() -> None:
+    """Account 200 is told of between the two rounds: the first one did not list it."""
+    bench = Bench()
+    bench.connect()
+    bench.user_accounts = {37: (14, 15, 200)}
+    bench.trip(scope(user=37))
+    bench.step()  # the cancel
+    for action in [a for a in bench.waiting if isinstance(a, ListOpenOrders)]:
+        empty(bench, action)
+    (users,) = [a for a in bench.waiting if isinstance(a, ListUserAccounts)]
+    bench.waiting.remove(users)
+    bench.answer(users)
+    bench.settle()
+    assert len([a for a in bench.of(ListOpenOrders) if a.account == 200]) == 2
 
 
 # --- whose order
