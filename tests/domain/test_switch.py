@@ -358,6 +358,18 @@ def test_a_person_who_presses_again_sends_the_cancels_again_at_once() -> None:
     assert len(bench.trips()) == 1
 
 
+def test_a_press_while_it_sweeps_waits_for_no_distance_between_cancels() -> None:
+    bench = Bench()
+    bench.connect()
+    bench.orders = {1: order(1)}
+    bench.obeys = False
+    bench.tell(ButtonPressed(wall=bench.wall, button="b", scope=ANY, via="mqtt", token="x"))
+    bench.step()
+    assert bench.cancels() == [ANY]
+    bench.tell(ButtonPressed(wall=bench.wall, button="b", scope=ANY, via="mqtt", token="y"))
+    assert bench.cancels() == [ANY, ANY]
+
+
 def test_a_scope_of_an_oms_that_nobody_configured_or_permitted_is_refused() -> None:
     narrow = replace(SITE, whole_oms=False)
     bench = Bench(replace(SETTINGS, sites=(narrow,)))
