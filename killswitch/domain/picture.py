@@ -20,6 +20,7 @@ from killswitch.domain.undo import Table
 from killswitch.domain.view import BrokerView, OmsView, SessionView, View
 
 if TYPE_CHECKING:
+    from killswitch.domain.book import Listed
     from killswitch.domain.parts import Parts
     from killswitch.domain.settings import Site
 
@@ -34,8 +35,11 @@ class Picture:
     def __init__(self, parts: Parts, notes: tuple[str, ...]) -> None:
         self._parts = parts
         self.notes = notes
-        self._announced: Table[str, TripView] = Table(parts.undo)
-        self._last_state: Table[str, tuple[object, ...]] = Table(parts.undo)
+        self._bases: Table[str, tuple[object, ...]] = Table(parts.undo)
+        """What each trip's view was made of."""
+        self._views: Table[str, TripView] = Table(parts.undo)
+        """Each trip's newest view; as it was announced, but for when it was last proven."""
+        self._said: Table[str, str] = Table(parts.undo)
 
     def view(self, now: float) -> View:
         """All that can be seen from outside, as it is at `now`."""
@@ -61,16 +65,30 @@ class Picture:
     def announce(self) -> None:
         """Announce the trips that look different now, and the state, once the journal has what led to it."""
         n = self._parts.outbox.last_n
-        views = tuple(self._view_trip(t) for t in self._parts.trips.values())
-        for view in views:
-            seen = self._announced.get(view.trip)
-            if seen is None or replace(seen, verified_wall=None) != replace(view, verified_wall=None):
-                self._announced[view.trip] = view
+        changed = False
+        for trip in self._parts.trips.values():
+            basis = (trip, self._lists(trip))
+            if self._bases.get(trip.id) == basis:
+                continue  # most of many trips: their view need not be made to know that it is the same
+            self._bases[trip.id] = basis
+            before, view = self._views.get(trip.id), self._view_trip(trip)
+            self._views[trip.id] = view
+            if before is None or replace(before, verified_wall=None) != replace(view, verified_wall=None):
+                changed = True
                 self._parts.outbox.after(AnnounceTrip(view), n)
-        brief = (self.worst(), tuple(replace(v, verified_wall=None) for v in views))
-        if self._last_state.get("state") != brief:
-            self._last_state["state"] = brief
-            self._parts.outbox.after(AnnounceState(self.worst().value, views), n)
+        for gone in [trip for trip in self._views if trip not in self._parts.trips]:
+            changed = True
+            del self._views[gone]
+            del self._bases[gone]
+        state = self.worst().value
+        if changed or self._said.get("state") != state:
+            self._said["state"] = state
+            self._parts.outbox.after(AnnounceState(state, tuple(self._views[t] for t in self._parts.trips)), n)
+
+    def _lists(self, trip: Trip) -> tuple[tuple[int, Listed | None], ...]:
+        """The lists that a trip's view rests on beside the trip itself."""
+        accounts, _ = self._parts.sweeper.evidence.accounts(trip)
+        return tuple((account, self._parts.book.listed.get((trip.scope.oms, account))) for account in accounts)
 
     def worst(self) -> State:
         states = [t.state for t in self._parts.trips.values()]
