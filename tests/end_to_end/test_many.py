@@ -10,10 +10,11 @@ from tests.end_to_end.house import House, trip_command, until
 pytestmark = pytest.mark.mosquitto
 
 
-async def test_two_hundred_panics_at_once_are_all_carried_out_proven_and_told(tmp_path):
-    accounts = tuple(range(101, 301))
+async def test_a_hundred_panics_at_once_are_all_carried_out_proven_and_told(tmp_path):
+    accounts = tuple(range(101, 201))
     options = SimulatorOptions(accounts=accounts, orders=4 * len(accounts))
-    async with House(tmp_path, options=options) as house:
+    # A busy machine must not be asked for a hundred guard lists a second, or it is swept again in between.
+    async with House(tmp_path, options=options, confirm="guard_every_s = 20.0") as house:
         await house.start()
         async with house.client() as client:
             for account in accounts:
