@@ -296,6 +296,7 @@ class TripRequested(Event):
     digest: str
     via: Via
     token: object = None
+    retained: bool = False  # the broker replays it at each connect: it counts once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

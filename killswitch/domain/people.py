@@ -47,7 +47,9 @@ class People:
         used = self._parts.desk.before(event.id)
         trip = self._parts.trips.get(event.id)
         if used is not None or trip is not None:
-            if trip is not None and used is not None and used.digest == event.digest:
+            if trip is not None and used is not None and used.digest == event.digest and event.retained:
+                self._parts.desk.repeat(event, used)
+            elif trip is not None and used is not None and used.digest == event.digest:
                 self._life.press(trip, cause_of(f"{event.by}: {event.reason}", "command", event.wall), now, event.wall)
                 self._parts.desk.repeat(event, used)
             else:

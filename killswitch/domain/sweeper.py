@@ -20,6 +20,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.scope import EVERY, Holds, Scope
 from killswitch.domain.sweep import Found, Level, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
+from killswitch.domain.undo import Table
 from killswitch.domain.witness import Witness
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import AccountsFound, Answer, Answered, OpenOrders, Order
     from killswitch.domain.outbox import Outbox
     from killswitch.domain.settings import ConfirmPolicy, RetryPolicy
-    from killswitch.domain.undo import Agenda, Table, Undo
+    from killswitch.domain.undo import Agenda, Undo
 
 GUARD_SHARE: Final = 0.5
 """Of the steady budget of calls: what guard lists may use; their interval stretches to fit."""
@@ -57,6 +58,7 @@ class Sweeper:
         self.evidence = Evidence(book, trips, undo)
         self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, retry=retry)
         self.witness = Witness(self.evidence, outbox, undo)
+        self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
     def fresh(self, scope: Scope, now: float, *, keep: Sweep | None = None) -> Sweep:
         """A sweep that begins now; what `keep` knows to be refused stays refused.
@@ -79,11 +81,14 @@ class Sweeper:
         self.lanes.forget(trip, tuple(t.scope for t in self.trips.values() if t.id != trip.id))
 
     def guard_every_s(self, oms: str) -> float:
-        """The guard's real interval: every latched account once, within its share of the budget."""
+        """The guard's real interval: every latched account once, within the budget, and at twice a round's time."""
         accounts: set[int] = set()
         for trip in self.evidence.latched(oms):
             accounts.update(self.evidence.accounts(trip)[0])
-        return max(self.confirm.guard_every_s, len(accounts) / (GUARD_SHARE * self.book.calls_per_s(oms)))
+        by_budget = len(accounts) / (GUARD_SHARE * self.book.calls_per_s(oms))
+        # A round that takes long, on a slow link or a starved machine, must not chase its own tail.
+        by_time = min(2 * (self._took.get(oms) or 0.0), self.retry.list_timeout_s)
+        return max(self.confirm.guard_every_s, by_budget, by_time)
 
     def sent(self, number: int, session: int, now: float, wall: float) -> None:
         call = self.book.calls.get(number)
@@ -270,6 +275,8 @@ class Sweeper:
             self.trips[trip.id] = replace(trip, sweep=replace(sweep, mark=max(sweep.mark, sweep.sighted), empties=0))
             return
         sweep = replace(sweep, rounds=sweep.rounds + 1, round_ended_at=now)
+        asked = [listed.asked_at for a in accounts if (listed := self.book.listed.get((scope.oms, a))) is not None]
+        self._took[scope.oms] = now - min(asked, default=now)
         if count:
             self._full_round(replace(trip, sweep=sweep), founds, session, now)
             return

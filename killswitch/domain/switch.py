@@ -100,7 +100,7 @@ class KillSwitch:
             raise
         except Exception:  # noqa: BLE001  # whatever it is: nothing changes, and the next event is handled
             self._abandon()
-            self._set_aside(event, traceback.format_exc())
+            self._set_aside(event, traceback.format_exc(), now)
         self._parts.undo.commit()
         return self._parts.outbox.take()
 
@@ -244,7 +244,7 @@ class KillSwitch:
         self._parts.stir.clear()
         self._parts.sweeper.changes.clear()
 
-    def _set_aside(self, event: Event, trace: str) -> None:
+    def _set_aside(self, event: Event, trace: str, now: float) -> None:
         """A fault of ours: keep it, tell people, and answer whoever waits."""
         name = type(event).__name__
         self._parts.outbox.record(SetAside(name, trace[-4000:]), event.wall)
@@ -258,11 +258,21 @@ class KillSwitch:
                 kind = "escalated"
             case CommandRefused():
                 self._parts.desk.set_aside(event.id, event.via, event.token, event.wall)
+            case OpenOrders() | AccountsFound() | Positions() | Answered():
+                self._ask_again(event.call, now)
             case _:
                 pass
         self._parts.outbox.put(
             AnnounceEvent(kind, f"an event could not be handled and was set aside: {name}", event.wall)
         )
+
+    def _ask_again(self, number: int, now: float) -> None:
+        """An answer was set aside: nothing more will come of its call, so it must not be waited for."""
+        call = self._parts.book.calls.pop(number)
+        self._parts.looks.failed(number)
+        if call is not None:
+            for trip in self._parts.sweeper.evidence.latched(call.oms):
+                self._parts.agenda.set(("look", trip.id), now + self.settings.retry.first_s)
 
     def begin(self, version: str, config: str, wall: float) -> tuple[Action, ...]:
         """What is true before any event: for the start, once the journal is read. `config`: its fingerprint."""

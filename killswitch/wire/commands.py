@@ -87,6 +87,7 @@ def decode_trip(
         digest=_digest("trip", said),
         via=via,
         token=token,
+        retained=retained,
     )
 
 

@@ -526,6 +526,19 @@ def test_the_guard_stretches_its_interval_to_its_share_of_the_budget() -> None:
     assert bench.switch.view(bench.now).omses[0].guard_every_s > 100
 
 
+def test_the_guard_stretches_its_interval_to_what_a_round_really_takes() -> None:
+    bench = confirmed()
+    bench.tick()
+    bench.now += 2.5  # the list of this round takes that long
+    while bench.step():
+        pass
+    assert bench.switch.view(bench.now).omses[0].guard_every_s == pytest.approx(5.0, abs=0.2)
+    bench.tick()
+    while bench.step():
+        pass
+    assert bench.switch.view(bench.now).omses[0].guard_every_s == SETTINGS.confirm.guard_every_s
+
+
 def test_no_minute_holds_more_calls_than_the_budget_but_for_cancels() -> None:
     site = replace(SITE, accounts=tuple(range(1, 30)), calls_per_minute=120)
     bench = Bench(replace(SETTINGS, sites=(site,)))

@@ -273,6 +273,26 @@ def test_an_exception_changes_nothing_and_the_next_panic_is_carried_out(monkeypa
     assert bench.state("next") == "confirmed"
 
 
+def test_an_answer_that_is_set_aside_is_asked_for_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.connect()
+    bench.trip(ANY)
+    bench.step()
+    (asked,) = bench.waiting
+    bench.waiting.clear()
+    answer = OpenOrders(wall=WALL, call=asked.call, session=1, account=14, orders=())
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.switch._parts.sweeper.witness, "listed", broken)
+        assert any(isinstance(getattr(a, "body", None), SetAside) for a in bench.switch.handle(answer, bench.now))
+    before = bench.now
+    bench.settle()
+    assert bench.now - before < 1
+
+
 def test_only_a_broken_invariant_of_the_state_itself_ends_the_process() -> None:
     bench = confirmed()
     trip = bench.switch._parts.trips["t1"]
@@ -311,6 +331,15 @@ def test_the_same_command_again_finds_its_own_trip_and_cancels_again() -> None:
     assert [(r.accepted, r.trip) for r in bench.of(Receipt)] == [(True, "t1")]
     assert bench.cancels() == [scope(account=14)]
     assert len(bench.bodies(Tripped)) == 1
+
+
+def test_a_retained_command_counts_once_though_the_broker_replays_it() -> None:
+    bench = confirmed()
+    bench.forget_actions()
+    bench.trip(scope(account=14), retained=True)
+    assert [(r.accepted, r.trip) for r in bench.of(Receipt)] == [(True, "t1")]
+    assert bench.cancels() == []
+    assert bench.state() == "confirmed"
 
 
 def test_an_id_with_other_content_or_after_its_reset_is_refused() -> None:
