@@ -1,5 +1,7 @@
-"""What `check` says of a sound configuration: what each rule watches and would cancel, what is covered at each
-OMS and what isn't, and findings: things that are no mistake and that somebody should know before a bad day.
+"""What `check` says of a sound configuration: what each rule watches and would cancel, and what is covered.
+
+Findings are no mistakes, but should be mended before a bad day; remarks are what nothing in the configuration
+can mend.
 """
 
 from __future__ import annotations
@@ -77,10 +79,11 @@ class Inventory:
     panics: tuple[PanicLines, ...]
     oms: tuple[OmsLines, ...]
     findings: tuple[str, ...]
+    remarks: tuple[str, ...]
 
     @property
     def exit_code(self) -> int:
-        """1 where there are findings, else 0. Mistakes (2) never come this far."""
+        """1 where there are findings, else 0; remarks don't count. Mistakes (2) never come this far."""
         return 1 if self.findings else 0
 
 
@@ -95,6 +98,7 @@ def describe(config: Config) -> Inventory:
         panics=tuple(_panic(panic) for panic in config.panics),
         oms=sites,
         findings=tuple(_findings(config, sites)),
+        remarks=tuple(_remarks(config)),
     )
 
 
@@ -233,16 +237,20 @@ def _findings(config: Config, sites: tuple[OmsLines, ...]) -> Iterator[str]:
     yield from _strangers(config)
     for rule in config.rules:
         yield from _about_rule(config, rule)
+    yield from _links(config)
+    for held in config.held_files:
+        if held.open_to_all:
+            yield f"{held.key}: everyone on this host can read the file {held.path}; chmod 600 closes it."
+
+
+def _remarks(config: Config) -> Iterator[str]:
+    """What is good to know and can't be seen, or mended, from here."""
     if config.mqtt.brokers:
         for panic in config.panics:
             yield (
                 f"Panic {panic.name}: a press with QoS 0 is lost while the daemon is away; set the device to "
                 "QoS 1, which a broker keeps for it."
             )
-    yield from _links(config)
-    for held in config.held_files:
-        if held.open_to_all:
-            yield f"{held.key}: everyone on this host can read the file {held.path}; chmod 600 closes it."
 
 
 def _numbers(accounts: tuple[int, ...]) -> str:
@@ -332,6 +340,10 @@ def render(inventory: Inventory) -> str:
     out += ["", f"Findings: {len(inventory.findings)}" if inventory.findings else "No findings."]
     for finding in inventory.findings:
         out += textwrap.wrap(finding, WIDTH, initial_indent="- ", subsequent_indent="  ")
+    if inventory.remarks:
+        out += ["", "Good to know:"]
+    for remark in inventory.remarks:
+        out += textwrap.wrap(remark, WIDTH, initial_indent="- ", subsequent_indent="  ")
     return "\n".join(out) + "\n"
 
 

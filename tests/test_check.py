@@ -89,7 +89,6 @@ def test_accounts_that_nothing_covers_are_a_finding(home):
     assert found.findings == (
         "There are no rules: nothing trips by itself, the daemon works for commands alone.",
         "OMS prime: no rule and no panic covers account 15; only a command or a signal cancels there.",
-        QOS,
     )
     tables["panic"] = []
     tables["oms"][0]["accounts"] = list(range(1, 13))
@@ -99,11 +98,17 @@ def test_accounts_that_nothing_covers_are_a_finding(home):
     ) in inventory(home, tables=tables).findings
 
 
-def test_a_configuration_without_a_finding_exits_0_and_with_one_1(home):
-    assert inventory(home).findings == (QOS,)
-    assert inventory(home).exit_code == 1
-    quiet = inventory(home, ("panic", []))
-    assert (quiet.findings, quiet.exit_code) == ((), 0)
+def test_the_sample_with_a_private_secret_exits_0_and_a_finding_makes_it_1(home):
+    (home / "killswitch.toml").write_bytes(SAMPLE.read_bytes())
+    sample = describe(load(home / "killswitch.toml", {}))
+    assert (sample.findings, sample.exit_code) == ((), 0)
+    found = inventory(home, ("rule", 0, "on_stale", "ignore"))
+    assert (len(found.findings), found.exit_code) == (1, 1)
+
+
+def test_that_qos_0_presses_get_lost_is_a_remark_which_nobody_can_mend_here(home):
+    assert inventory(home).remarks == (QOS,)
+    assert inventory(home, ("panic", [])).remarks == ()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,7 @@ def test_the_text_fits_80_columns_and_holds_no_secret(home):
         "Rule btc-position (owner: risk desk)",
         "  account 15  rule btc-position, rule var-limit\n",
         "  whole OMS   a scope without account and user is not allowed (whole_oms)\n",
-        "Findings: 1\n- Panic desk-button: a press with QoS 0 is lost",
+        "\nNo findings.\n\nGood to know:\n- Panic desk-button: a press with QoS 0 is lost",
     ):
         assert words in text
     assert render(inventory(home, ("panic", []))).endswith("\nNo findings.\n")
@@ -183,7 +188,7 @@ def test_the_inventory_is_json_as_it_is(home):
     found = inventory(home)
     again = json.loads(json.dumps(asdict(found)))
     assert again["oms"][0]["accounts"][0]["account"] == 14
-    assert again["findings"] == [QOS]
+    assert (again["findings"], again["remarks"]) == ([], [QOS])
     assert again["fingerprint"] == found.fingerprint
 
 
