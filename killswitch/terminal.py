@@ -92,9 +92,15 @@ def _where(order: Order) -> tuple[int, int]:
     return order.account or 0, order.instrument or 0
 
 
+def is_whole(found: Preview) -> bool:
+    """Whether the preview saw all that there is: every account, and every row of its list."""
+    return found.complete and not found.accounts_failed and not found.unreadable
+
+
 def preview(scope: Scope, found: Preview) -> str:
     """The orders that a trip would cancel, by account and instrument."""
-    lines = [wrapped(f"A trip of {scope.in_words()} would cancel {counted(len(found.orders), 'order')}.")]
+    least = "" if is_whole(found) else "at least "
+    lines = [wrapped(f"A trip of {scope.in_words()} would cancel {least}{counted(len(found.orders), 'order')}.")]
     for (account, instrument), group in groupby(sorted(found.orders, key=_where), key=_where):
         ids = sorted(order.order_id for order in group if order.order_id is not None)
         lines.append(f"  account {account}, instrument {instrument}: {counted(len(ids), 'order')}")
@@ -105,6 +111,8 @@ def preview(scope: Scope, found: Preview) -> str:
     if found.accounts_failed:
         failed = ", ".join(map(str, found.accounts_failed))
         lines.append(wrapped(f"No list was had of account {failed}: there may be more orders."))
+    if not found.complete:
+        lines.append(wrapped("The list of accounts isn't complete: there may be more accounts, with more orders."))
     looked = ", ".join(map(str, found.accounts_looked_at)) or "none"
     lines.append(wrapped(f"Accounts looked at: {looked}. Nothing was cancelled."))
     return "\n".join(lines)
@@ -175,8 +183,8 @@ def _rule(rule: Said) -> str:
     worst = rule.get("worst")
     parts = [f"{_text(rule, 'rule')}: {shown}, limit {_text(rule, 'limit')}, {_count(rule, 'series')} series"]
     parts += [f"worst {_labels(worst)}"] if isinstance(worst, dict) and worst else []
-    parts += [f"IN BREACH {'; '.join(_labels(row) for row in breaching)}"] if breaching else []
-    parts += [f"unknown {'; '.join(_labels(row) for row in unknown)}"] if unknown else []
+    parts += [f"IN BREACH {'; '.join(_labels(row) or 'without labels' for row in breaching)}"] if breaching else []
+    parts += [f"unknown {'; '.join(_labels(row) or 'as a whole' for row in unknown)}"] if unknown else []
     return wrapped(", ".join(parts), "  ", "  ")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from killswitch import remote
+from killswitch import remote, terminal
 from killswitch.cli import cli
 from killswitch.simulator.gateway import Simulator
 from killswitch.simulator.world import SimulatorOptions
@@ -281,6 +281,14 @@ async def test_a_preview_names_the_orders_and_cancels_none(oms):
     assert oms.exchange.log.of("CancelAllOrders") == []
 
 
+async def test_a_preview_of_what_nobody_could_look_at_says_so_and_ends_with_1(oms):
+    code, out, _ = await oms.home.arun("trip", "--oms", "prime", "--account", "77", "--preview")
+    assert (code, "would cancel at least 0 orders" in " ".join(out.split())) == (1, True)
+    assert "No list was had of account 77: there may be more orders." in out
+    code, out, _ = await oms.home.arun("trip", "--oms", "prime", "--account", "77", "--preview", "--json")
+    assert (code, json.loads(out)["accounts_failed"]) == (1, [77])
+
+
 def test_an_oms_that_is_not_there_ends_preview_and_direct_trip_with_3(home, monkeypatch):
     monkeypatch.setattr("killswitch.cli.trip.PREVIEW_S", 0.5)
     trip = ("trip", "--oms", "prime", "--account", "14")
@@ -288,6 +296,16 @@ def test_an_oms_that_is_not_there_ends_preview_and_direct_trip_with_3(home, monk
     assert (code, "could not be asked" in errors) == (3, True)
     code, _, errors = home.invoke(*trip, "--direct", *WHO, "--wait", "0.5")
     assert (code, "could not be reached within 0.5 s" in errors) == (3, True)
+
+
+def test_the_status_of_a_rule_names_each_series_and_the_rule_as_a_whole():
+    labels = {"account": "14", "instrument": "25"}
+    rule = {"rule": "var-limit", "limit": "above 9", "series": 1, "headroom": -0.5, "worst": labels}
+    said = terminal.status({"rules": [rule | {"breaching": [labels], "unknown": [labels, {}]}]})
+    assert " ".join(said.split("Rules\n")[1].split()) == (
+        "var-limit: headroom -50%, limit above 9, 1 series, worst account 14 instrument 25, IN BREACH account 14 "
+        "instrument 25, unknown account 14 instrument 25; as a whole"
+    )
 
 
 # --- with a broker, and with a daemon -----------------------------------------------------------------------

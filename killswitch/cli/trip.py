@@ -231,7 +231,7 @@ def _preview(config: Config, scope: Scope, as_json: bool) -> int:
         echo_json(preview_json(found))
     else:
         click.echo(terminal.preview(scope, found))
-    return DONE if found.complete else UNREACHED
+    return DONE if terminal.is_whole(found) else NO
 
 
 @click.command()
