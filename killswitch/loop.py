@@ -111,7 +111,10 @@ def _value(event: Reading | PositionSeen) -> float:
 
 
 class Loop:
-    """Turns the switch. `owners`: who carries out each kind of action; `see`: the metrics, in passing."""
+    """Turns the switch. `owners`: who carries out each kind of action; `see`: the metrics, in passing.
+
+    `beat` hears at each turn how late it began, in seconds: a wait that was meant is no lag.
+    """
 
     def __init__(
         self,
@@ -147,12 +150,13 @@ class Loop:
 
     async def run(self) -> None:
         """Turn for ever; ends by cancellation."""
-        in_a_row = 0
+        in_a_row, waited = 0, 0.0
         while True:
             now = self._now()
             gap, self.turned_at = now - self.turned_at, now
             if self._beat is not None:
-                self._beat(gap)
+                self._beat(max(gap - waited, 0.0))
+            waited = 0.0
             if gap > GAP_S + BEAT_EVERY_S:
                 log.warning("the loop stood still for %.1f s; reading what has arrived before judging ages", gap)
                 await self._catch_up()
@@ -164,7 +168,9 @@ class Loop:
             else:
                 in_a_row = 0
                 wait = BEAT_EVERY_S if due is None else min(max(due - self._now(), 0.0), BEAT_EVERY_S)
+                began = self._now()
                 await self.inbox.wait(wait)
+                waited = min(self._now() - began, wait)
                 continue
             in_a_row += 1
             if in_a_row >= BREATH or any(isinstance(a, CancelAllOrders | CancelOrder) for a in actions):
