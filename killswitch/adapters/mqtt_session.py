@@ -3,13 +3,15 @@
 This is asyncio-mqtt under its present name. Two of its private parts are used, because there is no public
 way to acknowledge a message only after it is on disk: `_client`, paho's client, whose manual acknowledgement
 must be set before connecting (set later, one message of each reconnect is acknowledged too early), and
-`_disconnected`, whose error is looked at so that nobody is told of an error that was handled.
+`_disconnected`, whose error is looked at so that nobody is told of an error that was handled. What paho hands
+over is looked at before the library sees it: an error there would make it read one message for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import socket
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
 
 T = TypeVar("T")
+
+log = logging.getLogger("killswitch.mqtt")
 
 KEEPALIVE_S: Final = 5
 """A frozen broker is noticed after about twice this."""
@@ -113,7 +117,7 @@ def check_library() -> None:
     made = aiomqtt.Client.__init__.__code__.co_names
     for name in ("_client", "_disconnected"):
         assert name in made, f"this release of aiomqtt has no {name}: commands can't be acknowledged by hand"
-    for name in ("manual_ack_set", "ack", "socket", "connect_timeout", "on_socket_close"):
+    for name in ("manual_ack_set", "ack", "socket", "connect_timeout", "on_socket_close", "on_message"):
         assert hasattr(paho.Client, name), f"this release of paho-mqtt has no {name}"
 
 
@@ -209,8 +213,25 @@ def _client(
     inner = client._client  # noqa: SLF001 see the module's docstring
     inner.connect_timeout = TIMEOUT_S
     inner.manual_ack_set(durable)
+    inner.on_message = partial(_hand_over, inner.on_message)
     client._disconnected.add_done_callback(lambda end: end.cancelled() or end.exception())  # noqa: SLF001
     return client
+
+
+def _hand_over(deliver: Any, inner: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+    """Give a message to the library, unless its topic is none: no UTF-8, empty, or with wildcards.
+
+    The library raises for those inside paho's reading, which then takes the same packet for unread, again and
+    again, with all of the loop's time. It is acknowledged, as all is that can't be a command.
+    """
+    try:
+        aiomqtt.Topic(message.topic)
+    except ValueError:
+        log.warning("a message whose topic is none was dropped")
+        with contextlib.suppress(OSError):
+            inner.ack(message.mid, message.qos)  # does nothing where acknowledging isn't by hand
+        return
+    deliver(inner, userdata, message)
 
 
 def acknowledge(client: aiomqtt.Client, mid: int, qos: int) -> None:
