@@ -56,10 +56,8 @@ HEALTHY_S: Final = 5.0
 LISTEN_AGAIN_S: Final = 5.0
 FLUSH_S: Final = 3.0
 DONE, NO, FILES = 0, 1, 2
-LOUD: Final = frozenset(
-    {"tripped", "escalated", "late_arrival", "set_aside", "journal_failed", "sign_in_refused", "refused"}
-)
-"""Kinds of events that are logged as warnings."""
+QUIET: Final = frozenset({"session_up", "heard_again", "confirmed", "reset"})
+"""Kinds of events that are good news; all others are logged as warnings."""
 
 
 def notify(state: str) -> None:
@@ -253,7 +251,8 @@ class Daemon:
 
     def _event(self, action: Action) -> None:
         assert isinstance(action, AnnounceEvent)
-        log.log(logging.WARNING if action.kind in LOUD else logging.INFO, "%s: %s", action.kind, action.text)
+        which = f"{action.kind} {action.trip}" if action.trip else action.kind  # two trips can have one scope
+        log.log(logging.INFO if action.kind in QUIET else logging.WARNING, "%s: %s", which, action.text)
         if self._commands is not None:
             self._commands.do(action)
 
@@ -263,9 +262,9 @@ class Daemon:
     def _healthy(self) -> bool:
         return now() - self._loop.turned_at < HEALTHY_S
 
-    def _beat(self, gap: float) -> None:
+    def _beat(self, late_s: float) -> None:
         """The decision loop turned: it, and nothing else, feeds the watchdog."""
-        self._metrics.lag(gap)
+        self._metrics.lag(late_s)
         at = now()
         if at - self._fed_at >= 1.0:
             self._fed_at = at
@@ -302,10 +301,10 @@ class Daemon:
             await asyncio.sleep(0.02)
         for trip in self._switch.view(now()).trips:
             if trip.state == "confirmed":
-                log.warning("stopping: %s stays latched; nothing guards it now", trip.scope.in_words())
+                log.warning("stopping: %s: %s stays latched; nothing guards it now", trip.trip, trip.scope.in_words())
             else:
                 left = "unknown" if trip.orders_left is None else trip.orders_left
-                log.error("stopping: %s is NOT confirmed, orders left: %s", trip.scope.in_words(), left)
+                log.error("stopping: %s: %s is NOT confirmed, orders left: %s", trip.trip, trip.scope.in_words(), left)
         self._loop.hand_out(self._switch.end(self._wall()))
         if self._commands is not None:
             await self._commands.flush(FLUSH_S)

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 LEVELS: Final = ("debug", "info", "warning", "error")
-CHATTY: Final = ("websockets", "aiomqtt", "mqtt", "paho", "uvicorn", "asyncio")
+CHATTY: Final = ("websockets", "aiomqtt", "mqtt", "paho", "asyncio")
 """Libraries whose DEBUG lines hold whole frames, a sign-in among them: never below INFO."""
+TALKATIVE: Final = ("uvicorn",)
+"""Its INFO tells of itself, under the name uvicorn.error, which reads as if something were wrong."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
@@ -90,6 +92,8 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
 
 
 @cli.command()

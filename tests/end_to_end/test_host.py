@@ -27,7 +27,14 @@ async def test_sigterm_ends_it_in_order_and_what_is_latched_stays_so(tmp_path):
         await house.trip("p-1", account=14)
         await house.confirmed("p-1")
         assert await house.stop() == 0
-        assert "stays latched; nothing guards it now" in house.log()
+        where = "p-1: prime: account 14, all users, all instruments"
+        for said in (
+            f"WARNING killswitch: tripped {where}: ",
+            f"INFO killswitch: confirmed {where}: ",
+            f"WARNING killswitch: stopping: {where} stays latched; nothing guards it now",
+        ):
+            assert said in house.log()
+        assert "uvicorn" not in house.log()
         gone = {"killswitch/state": {"state": "unknown"}, "killswitch/availability/ks-a": "offline"}
         retained = house.letters.retained
         await until(lambda: {k: retained.get(k) for k in gone} == gone, "the wills speak", shown=lambda: retained)
@@ -55,7 +62,7 @@ async def test_sigterm_sweeps_on_until_the_deadline_and_says_what_is_left(tmp_pa
         await house.trip("p-1", account=14)
         await house.receipt("p-1")
         assert await house.stop() == 0
-        assert "NOT confirmed, orders left: 8" in house.log()
+        assert "p-1: prime: account 14, all users, all instruments is NOT confirmed, orders left: 8" in house.log()
         house.sim.faults.clear()
         await house.start()
         await house.confirmed("p-1")
