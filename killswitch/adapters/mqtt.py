@@ -140,16 +140,14 @@ class CommandLink:
 
     async def run(self) -> None:
         """Connect, and again, until cancelled. A second daemon of our name ends the reconnecting, not this."""
-        presences = [
-            asyncio.create_task(self._presence("state", self._state_topic, announce.UNKNOWN_STATE)),
-            asyncio.create_task(self._presence("replica", self._replica_topic, b"")),
-        ]
-        try:
+        async with asyncio.TaskGroup() as group:  # an error of ours in any of them ends the process
+            presences = [
+                group.create_task(self._presence("state", self._state_topic, announce.UNKNOWN_STATE)),
+                group.create_task(self._presence("replica", self._replica_topic, b"")),
+            ]
             await self._connect_for_ever()
-        finally:
             for task in presences:
                 task.cancel()
-            await asyncio.gather(*presences, return_exceptions=True)
         await asyncio.Event().wait()  # taken over for good: stay down, said so, until the process ends
 
     async def flush(self, within_s: float) -> bool:

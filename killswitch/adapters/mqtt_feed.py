@@ -121,20 +121,20 @@ class FeedLink:
 
     async def run(self) -> None:
         """Connect, and again, until cancelled."""
-        handing_over = asyncio.create_task(self._hand_over())
+        async with asyncio.TaskGroup() as group:  # an error of ours in either ends the process
+            group.create_task(self._hand_over())
+            group.create_task(self._connect_for_ever())
+
+    async def _connect_for_ever(self) -> None:
         backoff = Backoff()
-        try:
-            while True:
-                began = time.monotonic()
-                try:
-                    await self._connect_once()
-                except aiomqtt.MqttError as error:
-                    for feed in self._feeds:
-                        self._down(feed, in_words(error))
-                await backoff.wait(time.monotonic() - began)
-        finally:
-            handing_over.cancel()
-            await asyncio.gather(handing_over, return_exceptions=True)
+        while True:
+            began = time.monotonic()
+            try:
+                await self._connect_once()
+            except aiomqtt.MqttError as error:
+                for feed in self._feeds:
+                    self._down(feed, in_words(error))
+            await backoff.wait(time.monotonic() - began)
 
     async def _connect_once(self) -> None:
         """One connection, until it ends: always by an error."""

@@ -39,10 +39,12 @@ class BareBroker:
         self._server.close()
 
     @staticmethod
-    def delivery(topic: bytes, payload: bytes, mid: int, *, five: bool) -> bytes:
+    def delivery(topic: bytes, payload: bytes, mid: int, *, five: bool, retain: bool = False) -> bytes:
         """A PUBLISH with QoS 1, of MQTT 5 or 3.1.1."""
         properties = b"\0" if five else b""
-        return packet(0x32, struct.pack("!H", len(topic)) + topic + struct.pack("!H", mid) + properties + payload)
+        return packet(
+            0x32 | retain, struct.pack("!H", len(topic)) + topic + struct.pack("!H", mid) + properties + payload
+        )
 
     async def _serve(self, reader, writer):
         client, five = "", False
