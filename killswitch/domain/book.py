@@ -12,6 +12,8 @@ from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from killswitch.domain.messages import Order
     from killswitch.domain.settings import Site
     from killswitch.domain.undo import Undo
@@ -69,6 +71,13 @@ class Bucket:
     at: float
 
 
+def _where(call: Call) -> Hashable:
+    """Where the book finds this call again; None: nobody looks for calls of this kind."""
+    if call.cancels:
+        return call.oms
+    return (call.oms, call.scope.account) if call.name == "GetOpenOrders" else None
+
+
 class Book:
     """Facts about every OMS. All of it in undoable tables."""
 
@@ -85,6 +94,8 @@ class Book:
         self._buckets: Table[str, Bucket] = Table(undo)
         self._numbers: Table[str, int] = Table(undo)
         self._numbers["call"] = 1
+        self._under_way: Table[Hashable, tuple[int, ...]] = Table(undo)
+        """Where calls are looked for again and again: OMS -> its cancels, (OMS, account) -> the account's lists."""
 
     # --- sessions and calls
 
@@ -104,7 +115,22 @@ class Book:
         call = Call(number, name, session.oms, session.number, now, scope)
         call = replace(call, **more)  # type: ignore[arg-type]  # order_id and cancels, checked where they are made
         self.calls[number] = call
+        where = _where(call)
+        if where is not None:
+            self._under_way[where] = (*(self._under_way.get(where) or ()), number)
         self._take(session.oms, now)
+        return call
+
+    def end(self, number: int) -> Call | None:
+        """Nothing more is waited for: the call is taken out. None: there is none of that number."""
+        call = self.calls.pop(number)
+        where = _where(call) if call is not None else None
+        if where is not None:
+            left = tuple(n for n in self._under_way[where] if n != number)
+            if left:
+                self._under_way[where] = left
+            else:
+                del self._under_way[where]
         return call
 
     def answered(self, number: int, session: int) -> Call | None:
@@ -112,7 +138,7 @@ class Book:
         call = self.calls.get(number)
         if call is None or call.session != session:
             return None
-        del self.calls[number]
+        self.end(number)
         held = self.sessions.get(session)
         if held is not None and number > held.answered:
             self.sessions[session] = replace(held, answered=number)
@@ -120,16 +146,13 @@ class Book:
 
     def cancels_under_way(self, scope: Scope) -> tuple[Call, ...]:
         """Unanswered cancels on live sessions that could touch the scope."""
-        return tuple(
-            c for c in self.calls.values() if c.cancels and c.session in self.sessions and c.scope.meets(scope)
-        )
+        return tuple(c for c in self._held(scope.oms) if c.session in self.sessions and c.scope.meets(scope))
 
     def lists_under_way(self, oms: str, account: int) -> tuple[Call, ...]:
-        return tuple(
-            c
-            for c in self.calls.values()
-            if c.name == "GetOpenOrders" and c.oms == oms and c.scope.account == account and not c.overdue
-        )
+        return tuple(c for c in self._held((oms, account)) if not c.overdue)
+
+    def _held(self, where: Hashable) -> tuple[Call, ...]:
+        return tuple(self.calls[number] for number in self._under_way.get(where) or ())
 
     # --- accounts
 

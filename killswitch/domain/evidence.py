@@ -47,15 +47,17 @@ class Evidence:
             for c in self._book.lists_under_way(trip.scope.oms, account)
         )
 
-    def has_list(self, trip: Trip, account: int, plan: tuple[Scope, ...]) -> bool:
+    def proving(self, trip: Trip) -> frozenset[int]:
+        return trip.sweep.proving(self._book.sessions, self.plan(trip))
+
+    def has_list(self, trip: Trip, account: int, proving: frozenset[int]) -> bool:
         sweep = trip.sweep
         listed = self._book.listed.get((trip.scope.oms, account))
-        if listed is not None and sweep.counts(listed, self._book.sessions, plan):
+        if listed is not None and sweep.counts(listed, proving):
             return True
         under_way = self._book.lists_under_way(trip.scope.oms, account)
         return len(under_way) >= LISTS_UNDER_WAY_MAX or any(
-            c.number >= sweep.mark and c.asked_at >= sweep.not_before and sweep.carried_by(c.session, plan)
-            for c in under_way
+            c.number >= sweep.mark and c.asked_at >= sweep.not_before and c.session in proving for c in under_way
         )
 
     def find(self, trip: Trip, account: int, listed: Listed) -> Found:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import CancelAllOrders, CancelOrder, Withdraw
-from killswitch.domain.scope import EVERY, Scope, outermost
+from killswitch.domain.scope import EVERY, Scope, covering, outermost
 from killswitch.domain.sweep import SINGLES_MAX
 from killswitch.domain.trips import State
 from killswitch.domain.undo import Table
@@ -70,9 +70,14 @@ class Lanes:
                 unsure = lane.unsure and not self._evidence.list_that_counts(trip)
                 if missing or lane.dirty or unsure:
                     wanted[part] = lane.pressed
-        for scope in outermost(wanted):
-            pressed = any(by_person for part, by_person in wanted.items() if scope.covers(part))
-            if any(c.sent_at is None or not pressed for c in self._natives_under_way(scope)):
+        outer = outermost(wanted)
+        pressing = {s for part, by_person in wanted.items() if by_person for s in covering(part)}
+        natives = self._natives_under_way(session.oms)
+        unsent = {c.scope for c in natives if c.sent_at is None}
+        under_way = {c.scope for c in natives}
+        for scope in outer:
+            pressed = scope in pressing
+            if any(s in (unsent if pressed else under_way) for s in covering(scope)):
                 continue  # its answer, or its time-out, brings us back here
             lane = self._lanes.get(scope) or Lane()
             if now < lane.next_at and not pressed:
@@ -121,17 +126,18 @@ class Lanes:
         if len(orders) > SINGLES_MAX or trip.sweep.singles_refused:
             narrower = self._narrower(trip, account, orders)
             fresh = [s for s in sorted(narrower, key=str) if now >= (self._lanes.get(s) or Lane()).next_at]
+            under_way = {c.scope for c in self._natives_under_way(trip.scope.oms)}
             for scope in fresh:
-                if not self._natives_under_way(scope):
+                if not any(s in under_way for s in covering(scope)):
                     self._cancel_all(session, scope, now)
                     lane = self._lanes[scope]
                     # Fruitless ones are not repeated before the stragglers had their turn.
                     self._lanes[scope] = replace(lane, next_at=now + 2 * self._retry.max_s)
             if fresh:
                 return len(fresh)
-        under_way = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
+        ordered = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
         named = [o for o in orders if o.order_id is not None or o.client_order_id is not None]
-        for order in [o for o in named if o.order_id not in under_way][:SINGLES_MAX]:
+        for order in [o for o in named if o.order_id not in ordered][:SINGLES_MAX]:
             touches = Scope(
                 oms=trip.scope.oms,
                 account=order.account,
@@ -152,12 +158,9 @@ class Lanes:
             self._agenda.set(("call", call.number), now + self._retry.timeout_s)
         return len(named)
 
-    def _natives_under_way(self, scope: Scope) -> tuple[Call, ...]:
-        return tuple(
-            c
-            for c in self._book.cancels_under_way(scope)
-            if c.order_id is None and not c.overdue and c.scope.covers(scope)
-        )
+    def _natives_under_way(self, oms: str) -> tuple[Call, ...]:
+        everything = Scope(oms=oms, account=EVERY, user=EVERY, instrument=EVERY)
+        return tuple(c for c in self._book.cancels_under_way(everything) if c.order_id is None and not c.overdue)
 
     def busy(self, scope: Scope) -> bool:
         """A list asked now would be void soon: a cancel that touches the scope is unanswered, and fresh."""

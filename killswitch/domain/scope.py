@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -121,5 +122,19 @@ class Scope:
 
 def outermost(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
     """The scopes that no other of them covers, each once: their union is the union of all."""
-    distinct = tuple(dict.fromkeys(scopes))
-    return tuple(s for s in distinct if not any(o != s and o.covers(s) for o in distinct))
+    distinct = dict.fromkeys(scopes)
+    return tuple(s for s in distinct if not any(o != s and o in distinct for o in covering(s)))
+
+
+@lru_cache(maxsize=10_000)
+def covering(scope: Scope) -> tuple[Scope, ...]:
+    """All scopes that cover this one, eight at most, itself the first: looked up where many would be compared."""
+    accounts, users, instruments = (
+        dict.fromkeys((part, EVERY)) for part in (scope.account, scope.user, scope.instrument)
+    )
+    return tuple(
+        Scope(oms=scope.oms, account=account, user=user, instrument=instrument)
+        for account in accounts
+        for user in users
+        for instrument in instruments
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.scope import EVERY, Holds, Scope
+from killswitch.domain.scope import EVERY, Holds, Scope, covering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,16 +87,15 @@ class Sweep:
 
     def carried_by(self, session: int, plan: tuple[Scope, ...]) -> bool:
         """The session itself carried every cancel of the plan."""
-        return all(any(s == session and done.covers(part) for s, done in self.carried) for part in plan)
+        return all(any((session, scope) in self.carried for scope in covering(part)) for part in plan)
 
-    def counts(self, listed: Listed, live: Iterable[int], plan: tuple[Scope, ...]) -> bool:
+    def proving(self, live: Iterable[int], plan: tuple[Scope, ...]) -> frozenset[int]:
+        """The live sessions whose lists can prove something: those that carried the plan."""
+        return frozenset(session for session in live if self.carried_by(session, plan))
+
+    def counts(self, listed: Listed, proving: frozenset[int]) -> bool:
         """Whether a list is evidence for the round under way."""
-        return (
-            listed.call >= self.mark
-            and listed.asked_at >= self.not_before
-            and listed.session in live
-            and self.carried_by(listed.session, plan)
-        )
+        return listed.call >= self.mark and listed.asked_at >= self.not_before and listed.session in proving
 
     def touched(self, next_call: int, now: float) -> Sweep:
         """A cancel that could touch the scope was written, or an order in it was sighted: begin to count anew.

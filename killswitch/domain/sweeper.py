@@ -161,7 +161,7 @@ class Sweeper:
 
     def lost(self, number: int, now: float, wall: float, why: str) -> str | None:
         """Nothing will be heard of a call. Returns the OMS to go on with."""
-        call = self.book.calls.pop(number)
+        call = self.book.end(number)
         if call is None:
             return None
         self.agenda.clear(("call", number))
@@ -263,10 +263,11 @@ class Sweeper:
         sweep, scope = trip.sweep, trip.scope
         accounts, complete = self.evidence.accounts(trip)
         plan = sweep.plan(scope, accounts)
+        proving = sweep.proving(self.book.sessions, plan)
         founds: list[tuple[int, Found]] = []
         for account in accounts:
             listed = self.book.listed.get((scope.oms, account))
-            if listed is None or not sweep.counts(listed, self.book.sessions, plan):
+            if listed is None or not sweep.counts(listed, proving):
                 return
             founds.append((account, self.evidence.find(trip, account, listed)))
         count = sum(found.count for _, found in founds)
@@ -320,7 +321,13 @@ class Sweeper:
                 self.trips[trip.id] = replace(trip, sweep=self.fresh(trip.scope, now))
                 self.lanes.press(self.trips[trip.id], by_person=False)
         elif what is Next.SINGLES and now >= sweep.singles_at:
-            self.trips[trip.id] = replace(trip, sweep=replace(sweep, singles_at=now + self.lanes.backoff(sweep.waits)))
+            sweep = replace(
+                sweep,
+                singles_at=now + self.lanes.backoff(sweep.waits),
+                # Narrower calls without effect must not keep the stragglers' own turn from ever coming again.
+                singles_refused=sweep.singles_refused and now - sweep.refused_at < REFUSED_AGAIN_S,
+            )
+            self.trips[trip.id] = replace(trip, sweep=sweep)
             left = sum(
                 self.lanes.one_by_one(self.trips[trip.id], account, found.sure, session, now)
                 for account, found in founds
@@ -343,10 +350,11 @@ class Sweeper:
                 self.agenda.set(("look", trip.id), sweep.not_before)
                 continue
             accounts, _ = self.evidence.accounts(trip)
-            if not sweep.carried_by(session.number, sweep.plan(trip.scope, accounts)) or self.lanes.busy(trip.scope):
+            proving = self.evidence.proving(trip)
+            if session.number not in proving or self.lanes.busy(trip.scope):
                 continue  # the cancel first: its answer, or its time-out, brings us back here
             for account in accounts:
-                if self.evidence.has_list(trip, account, sweep.plan(trip.scope, accounts)):
+                if self.evidence.has_list(trip, account, proving):
                     continue
                 keep = 0.0 if trip.state is not State.CONFIRMED else 0.2
                 if not self.book.may_call(session.oms, now, keep):

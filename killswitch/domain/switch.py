@@ -268,7 +268,7 @@ class KillSwitch:
 
     def _ask_again(self, number: int, now: float) -> None:
         """An answer was set aside: nothing more will come of its call, so it must not be waited for."""
-        call = self._parts.book.calls.pop(number)
+        call = self._parts.book.end(number)
         self._parts.looks.failed(number)
         if call is not None:
             for trip in self._parts.sweeper.evidence.latched(call.oms):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from killswitch.domain.messages import Order
-from killswitch.domain.scope import EVERY, ID_MAX, Holds, Scope, ScopeError, outermost
+from killswitch.domain.scope import EVERY, ID_MAX, Holds, Scope, ScopeError, covering, outermost
 from killswitch.domain.settings import Label, ScopeTemplate, TemplateError
 
 # How long an example takes says nothing on a busy machine.
@@ -80,6 +80,13 @@ def test_the_outermost_scopes_hold_what_all_hold_and_none_of_them_is_needless(ma
     assert set(kept) <= set(many)
     assert len(set(kept)) == len(kept)
     assert not any(a != b and a.covers(b) for a in kept for b in kept)
+
+
+@calmly
+@given(scopes, scopes)
+def test_the_covering_scopes_are_all_that_cover_it_itself_the_first(one, other):
+    assert (other in covering(one)) == other.covers(one)
+    assert covering(one)[0] == one
 
 
 @calmly

@@ -215,7 +215,7 @@ def test_a_core_with_one_thing_wrong_is_found_out(monkeypatch, wrong, said):
     assert finds_out(said)
 
 
-def counts_everything(sweep, listed, live, plan):
+def counts_everything(sweep, listed, proving):
     return True
 
 
