@@ -68,6 +68,10 @@ ANSWERS: Final = ("ok", "20", "100", "101", "102", "104", "106", "107", "other",
 SOURCES: Final = ("command", "panic", "http", "signal")
 COMMANDS: Final = ("trip", "reset", "panic")
 RESULTS: Final = ("accepted", "refused", "malformed")
+IGNORED: Final = ("panic", "ignored")
+"""A battery report on a button's topic is no press, and nothing is wrong with it."""
+LATE_MAX: Final = 100_000
+"""Late orders remembered, so that each is counted once; then the oldest are forgotten."""
 BAD_REASONS: Final = (*get_args(Reason), "other")
 BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 CALLS_MAX: Final = 8192
@@ -118,6 +122,7 @@ class Metrics:
         self._calls: dict[int, _Call] = {}
         self._trips: dict[str, _Trip] = {}
         self._unsent: set[str] = set()
+        self._late_seen: dict[tuple[str, int], None] = {}
         self._feeds_of: dict[str, tuple[str, ...]] = {
             site.name: tuple(f.name for f in settings.feeds if f.kind == "oms" and f.oms == site.name)
             for site in settings.sites
@@ -167,7 +172,7 @@ class Metrics:
             _exist(counter, omses)
         _exist(self._readings, feeds)
         _exist(self._bad, ((*feed, reason) for feed in feeds for reason in BAD_REASONS))
-        _exist(self._commands, ((command, result) for command in COMMANDS for result in RESULTS))
+        _exist(self._commands, (*((command, result) for command in COMMANDS for result in RESULTS), IGNORED))
         self._feed_names = {feed.name for feed in settings.feeds}
 
     def _histogram(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
@@ -230,6 +235,8 @@ class Metrics:
                 if event.feed in self._feed_names:
                     reason = event.reason if event.reason in BAD_REASONS else "other"
                     self._bad.labels(event.feed, reason).inc()
+            case CommandRefused(noise=True):
+                self._commands.labels(*IGNORED).inc()
             case CommandRefused():
                 command = event.command if event.command in COMMANDS else "panic"
                 self._commands.labels(command, "malformed").inc()
@@ -271,7 +278,7 @@ class Metrics:
             case Called(what="timeout") as body:
                 self._timed_out(body.call)
             case Arrived() as body:
-                self._late.labels(body.oms).inc(len(body.orders))
+                self._arrived(body)
             case Commanded() as body:
                 # One that was malformed is counted as that, and its answer isn't a second command.
                 if not isinstance(event, CommandRefused) and body.command in COMMANDS:
@@ -341,6 +348,14 @@ class Metrics:
             oms = trip.scope.oms if trip is not None else self._oms_of(body.trip)
             if oms is not None:
                 self._escalations.labels(oms).inc()
+
+    def _arrived(self, body: Arrived) -> None:
+        """Each order once: every trip whose scope it is in tells of it."""
+        new = dict.fromkeys((body.oms, order) for order in body.orders if (body.oms, order) not in self._late_seen)
+        self._late.labels(body.oms).inc(len(new))
+        self._late_seen |= new
+        for oldest in list(self._late_seen)[: max(len(self._late_seen) - LATE_MAX, 0)]:
+            del self._late_seen[oldest]
 
     def _oms_of(self, trip: str) -> str | None:
         return next((t.scope.oms for t in self._view().trips if t.trip == trip), None)

@@ -173,7 +173,7 @@ def test_every_series_that_can_be_known_exists_at_the_start(bench):
     for kind in ("command", "panic", "http", "signal"):
         assert names["killswitch_trips_total", (("kind", kind), ("rule", ""))] == 0
     for command in ("trip", "reset", "panic"):
-        for result in ("accepted", "refused", "malformed"):
+        for result in ("accepted", "refused", "malformed", *(("ignored",) if command == "panic" else ())):
             assert names["killswitch_commands_total", (("command", command), ("result", result))] == 0
     for feed in ("positions", "var"):
         assert names["killswitch_readings_total", (("feed", feed),)] == 0
@@ -437,9 +437,18 @@ def test_an_escalation_is_counted_for_the_oms_of_its_trip_also_after_a_restart(b
     assert bench.value("killswitch_escalations_total", oms="prime") == 2
 
 
-def test_late_arrivals_count_orders(bench):
+def test_late_arrivals_count_orders_each_once_however_many_trips_they_meet(bench):
     bench.see(1.0, None, bench.record(Arrived("t1", "prime", 14, (901, 902, 903))))
     assert bench.value("killswitch_late_arrivals_total", oms="prime") == 3
+    bench.see(1.0, None, bench.record(Arrived("t2", "prime", 14, (902, 903, 904))))
+    assert bench.value("killswitch_late_arrivals_total", oms="prime") == 4
+
+
+def test_late_arrivals_are_remembered_up_to_a_limit(bench, monkeypatch):
+    monkeypatch.setattr("killswitch.adapters.metrics.LATE_MAX", 2)
+    for orders in ((901, 902), (903,), (902, 903), (901,)):  # 901 is forgotten by then, and counted again
+        bench.see(1.0, None, bench.record(Arrived("t1", "prime", 14, orders)))
+    assert bench.value("killswitch_late_arrivals_total", oms="prime") == 4
 
 
 # --- commands, readings, the journal -----------------------------------------------------------------------
@@ -458,6 +467,13 @@ def test_commands_are_counted_by_how_they_were_answered(bench):
     assert bench.value("killswitch_commands_total", command="reset", result="refused") == 1
     assert bench.value("killswitch_commands_total", command="trip", result="malformed") == 1
     assert bench.value("killswitch_commands_total", command="trip", result="refused") == 0
+
+
+def test_a_payload_that_is_no_press_is_not_malformed(bench):
+    battery = CommandRefused(wall=0, command="panic", id=None, reason="no match", via="mqtt", noise=True)
+    bench.see(1.0, battery)
+    assert bench.value("killswitch_commands_total", command="panic", result="ignored") == 1
+    assert bench.value("killswitch_commands_total", command="panic", result="malformed") == 0
 
 
 def test_a_press_of_a_button_and_a_command_that_was_set_aside_are_counted_too(bench):
