@@ -7,6 +7,7 @@ one session to the next, and tells a refused sign-in from a lost link.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from dataclasses import dataclass, field
@@ -196,12 +197,24 @@ class OmsLink:
 
     def _clean(self, text: str) -> str:
         """A text from the other side without what we told it: a server may quote the frame it refuses."""
-        for secret in self._credentials.hidden():
-            text = text.replace(secret, "***") if secret else text
+        for secret in filter(None, self._credentials.hidden()):
+            for form in _as_quoted(secret):
+                text = text.replace(form, "***")
+                # A long text is cut short, maybe in the middle of it.
+                for length in range(len(form) - 1, 1, -1):
+                    text = text.replace(form[:length] + "…", "***…")
         return _SIGNATURE_LIKE.sub("***", text)
 
     def _lost(self, call: Call, why: str) -> None:
         self._home.submit(Lost(wall=self._home.wall(), call=call.call, session=call.session, why=why))
+
+
+def _as_quoted(secret: str) -> list[str]:
+    """A secret as it may stand in a quotation of our frame, whose payload is JSON within JSON; longest first."""
+    forms = {secret}
+    for _ in range(2):
+        forms |= {json.dumps(form, ensure_ascii=ascii_only)[1:-1] for form in forms for ascii_only in (True, False)}
+    return sorted(forms, key=len, reverse=True)
 
 
 def _oms_of(call: Call) -> str:

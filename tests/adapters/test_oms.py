@@ -682,6 +682,26 @@ async def test_no_secret_is_logged_told_or_shown_even_at_debug(credentials, capl
     assert "can't take" in seen
 
 
+@pytest.mark.parametrize("around", [0, 120, 150, 160, 170])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+async def test_a_secret_is_hidden_however_it_is_quoted_and_wherever_the_quotation_is_cut(around, depth, caplog):
+    secret = 'hünt"er\\2' + "stop" * 5
+    quoted = secret
+    for _ in range(depth):
+        quoted = json.dumps(quoted, ensure_ascii=depth == 1)[1:-1]
+
+    async def echo(peer, i, _):
+        said = f"{'.' * around}{quoted}{'.' * 80}"
+        await peer.send(1, i, "AuthenticateUser", json.dumps({"Authenticated": False, "errormsg": said}))
+
+    login = PasswordCredentials("desk", secret)
+    async with BareGateway(AuthenticateUser=echo) as gateway, Desk(gateway.url, credentials=login) as desk:
+        await desk.until(lambda: desk.of(SignInRefused))
+        why = desk.of(SignInRefused)[0].why
+    assert why in caplog.text
+    assert set(why) <= set(".*…"), why
+
+
 async def test_the_first_failure_is_a_warning_and_the_rest_is_for_debugging(caplog):
     caplog.set_level(logging.DEBUG, logger="killswitch")
     async with BareGateway() as gateway:
