@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 FEED_LANE_MAX: Final = 50_000
 """Readings that may wait; at the limit a series keeps its first, lowest, highest and last one."""
+FIRST_IN_A_ROW: Final = 16
+"""Then a reading has its turn, if one waits: a flood of order events must not hide a breach."""
 GAP_S: Final = 1.0
 """A pause of ours longer than this: what lies in the sockets is read before anything is judged late."""
 BREATH: Final = 64
@@ -55,31 +57,40 @@ class Inbox:
         self._feeds: deque[Event] = deque()
         self._merged: dict[Series, list[Reading | PositionSeen]] = {}
         self._arrived = asyncio.Event()
+        self._ahead = 0  # events of the first lane that were taken in a row
         self.conflated = 0
 
     def put(self, event: Event) -> None:
         """Never blocks."""
         if not isinstance(event, FEED_EVENTS):
             self._first.append(event)
-        elif len(self._feeds) < FEED_LANE_MAX or not isinstance(event, Reading | PositionSeen):
+        elif not self._merged and len(self._feeds) < FEED_LANE_MAX:
             self._feeds.append(event)
-        else:
+        elif isinstance(event, Reading | PositionSeen):
             self._merge(event)
+        else:
+            self._line_up()
+            self._feeds.append(event)
         self._arrived.set()
 
     def take(self) -> Event | None:
         """The next event, or None."""
-        if self._first:
+        if not self._feeds:
+            self._line_up()
+        if self._first and not (self._feeds and self._ahead >= FIRST_IN_A_ROW):
+            self._ahead += 1
             return self._first.popleft()
         if self._feeds:
-            return self._feeds.popleft()
-        if self._merged:
-            for kept in self._merged.values():
-                self._feeds.extend(kept)
-            self._merged.clear()
+            self._ahead = 0
             return self._feeds.popleft()
         self._arrived.clear()
         return None
+
+    def _line_up(self) -> None:
+        """What was merged goes behind what is older, and before what comes next: each series stays in order."""
+        for kept in self._merged.values():
+            self._feeds.extend(kept)
+        self._merged.clear()
 
     def __len__(self) -> int:
         return len(self._first) + len(self._feeds) + len(self._merged)
@@ -150,21 +161,25 @@ class Loop:
 
     async def run(self) -> None:
         """Turn for ever; ends by cancellation."""
-        in_a_row, waited = 0, 0.0
+        in_a_row, waited, ticked = 0, 0.0, False
         while True:
             now = self._now()
             gap, self.turned_at = now - self.turned_at, now
+            late_s, waited = max(gap - waited, 0.0), 0.0
             if self._beat is not None:
-                self._beat(max(gap - waited, 0.0))
-            waited = 0.0
-            if gap > GAP_S + BEAT_EVERY_S:
-                log.warning("the loop stood still for %.1f s; reading what has arrived before judging ages", gap)
+                self._beat(late_s)
+            if late_s > GAP_S:
+                log.warning("the loop stood still for %.1f s; reading what has arrived before judging ages", late_s)
                 await self._catch_up()
             due = self.switch.due()
-            if due is not None and due <= (now := self._now()):
-                actions = self.turn(Tick(wall=self._wall()), now)
-            elif (event := self.inbox.take()) is not None:
+            is_due = due is not None and due <= self._now()
+            # After a Tick one event at least has its turn: a timer that is never done must not hide a panic.
+            event = None if is_due and not ticked else self.inbox.take()
+            ticked = event is None and is_due
+            if event is not None:
                 actions = self.turn(event, self._now())
+            elif ticked:
+                actions = self.turn(Tick(wall=self._wall()), self._now())
             else:
                 in_a_row = 0
                 wait = BEAT_EVERY_S if due is None else min(max(due - self._now(), 0.0), BEAT_EVERY_S)

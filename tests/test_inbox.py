@@ -1,0 +1,104 @@
+"""The loop's inbox: who waits behind whom, and what a flood does."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from killswitch import loop as rooms
+from killswitch.domain.messages import Order, OrderEnded, PositionRow, Positions, Reading, Tick
+from killswitch.loop import FIRST_IN_A_ROW, Inbox, Loop
+
+
+def reading(value: float, account: int = 14) -> Reading:
+    labels = (("account", str(account)),)
+    return Reading(wall=0.0, feed="var", name="var", labels=labels, value=value, source_at=value)
+
+
+def ended(order_id: int) -> OrderEnded:
+    return OrderEnded(wall=0.0, oms="prime", session=1, order=Order(14, order_id, 25, 37), state="Canceled")
+
+
+def drained(inbox: Inbox) -> list[object]:
+    return list(iter(inbox.take, None))
+
+
+def test_after_a_flood_a_series_is_still_read_in_the_order_in_which_it_came(monkeypatch) -> None:
+    """What was merged is older than what comes next; behind it, it would look out of order and be dropped."""
+    monkeypatch.setattr(rooms, "FEED_LANE_MAX", 3)
+    inbox = Inbox()
+    for value in (1, 2, 3, 51):
+        inbox.put(reading(value))
+    first = inbox.take()
+    inbox.put(reading(52))
+    assert [e.value for e in (first, *drained(inbox))] == [1, 2, 3, 51, 52]
+
+
+def test_a_snapshot_that_comes_in_a_flood_stays_behind_what_is_older(monkeypatch) -> None:
+    monkeypatch.setattr(rooms, "FEED_LANE_MAX", 1)
+    inbox = Inbox()
+    row = PositionRow(14, "BTC", Decimal(1), Decimal(0))
+    snapshot = Positions(wall=0.0, call=1, session=1, account=14, rows=(row,))
+    for event in (reading(1), reading(2), snapshot, reading(3)):
+        inbox.put(event)
+    assert drained(inbox) == [reading(1), reading(2), snapshot, reading(3)]
+
+
+def test_a_flood_keeps_the_first_lowest_highest_and_last_of_each_series(monkeypatch) -> None:
+    monkeypatch.setattr(rooms, "FEED_LANE_MAX", 1)
+    inbox = Inbox()
+    inbox.put(reading(0))
+    for value in (5, 7, 1, 6, 9, 3, 4):
+        inbox.put(reading(value))
+        inbox.put(reading(value, account=15))
+    kept = [(dict(e.labels)["account"], e.value) for e in drained(inbox)]
+    assert kept == [("14", 0)] + [(account, v) for account in ("14", "15") for v in (5, 1, 9, 4)]
+
+
+def test_a_flood_of_order_events_does_not_hide_the_readings() -> None:
+    inbox = Inbox()
+    for n in range(10 * FIRST_IN_A_ROW):
+        inbox.put(ended(n))
+    for value in range(5):
+        inbox.put(reading(value))
+    taken = drained(inbox)
+    where = [n for n, event in enumerate(taken) if isinstance(event, Reading)]
+    assert len(where) == 5
+    assert where[-1] < 5 * (FIRST_IN_A_ROW + 1)
+    assert [e.order.order_id for e in taken if isinstance(e, OrderEnded)] == list(range(10 * FIRST_IN_A_ROW))
+
+
+class EnoughError(Exception):
+    """The loop turned often enough."""
+
+
+class AlwaysDue:
+    """A switch whose timer is never done."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def due(self) -> float:
+        return 0.0
+
+    def handle(self, event: object, _now: float) -> tuple[()]:
+        self.seen.append(event)
+        return ()
+
+
+async def test_a_timer_that_is_due_again_and_again_keeps_no_event_from_being_handled() -> None:
+    switch, turns = AlwaysDue(), 0
+
+    def beat(_late_s: float) -> None:
+        nonlocal turns
+        turns += 1
+        if turns > 8:
+            raise EnoughError
+
+    loop = Loop(switch, {}, now=lambda: 1.0, wall=lambda: 0.0, beat=beat)
+    loop.inbox.put(ended(1))
+    loop.inbox.put(ended(2))
+    with pytest.raises(EnoughError):
+        await loop.run()
+    assert switch.seen[:4] == [Tick(wall=0.0), ended(1), Tick(wall=0.0), ended(2)]
