@@ -95,6 +95,8 @@ class Daemon:
         self._build(journal, restored)
         for note in (*self._config.notes(), *restored.warnings):
             log.warning("%s", note)
+        for trip in self._switch.view(now()).trips:
+            log.warning("still latched: %s by %s: %s", trip.trip, trip.by, trip.scope.in_words())
         self._mind_signals()
         self._loop.hand_out(self._switch.begin(__version__, self._config.fingerprint(), self._wall()))
         try:

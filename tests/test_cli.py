@@ -206,6 +206,15 @@ def test_check_ends_with_1_for_findings_and_0_without(home):
     assert (code, "No findings." in out) == (0, True)
 
 
+def test_mistakes_can_be_read_by_a_machine(home):
+    home.config.write_text(home.config.read_text() + "[[rule]]\nname='r'\n")
+    code, out, errors = home.run("check", "--json")
+    said = json.loads(out)
+    assert (code, said["config"]) == (2, str(home.config))
+    assert 'rule "r".reading: it is required' in said["mistakes"]
+    assert f"{len(said['mistakes'])} mistakes in the configuration" in errors
+
+
 # --- trip --direct and --preview: no broker, no daemon ------------------------------------------------------
 
 

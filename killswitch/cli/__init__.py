@@ -101,12 +101,15 @@ def _log_to_stderr(level: str) -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, config: str | None, as_json: bool) -> None:
-    """Check the configuration: what each rule watches and would cancel, and what is not covered."""
+    """Check the configuration.
+
+    Says what each rule watches and would cancel, and what is not covered. Exits with 2 for mistakes, 1 for findings.
+    """
     from dataclasses import asdict  # noqa: PLC0415
 
     from killswitch.inventory import describe, render  # noqa: PLC0415
 
-    inventory = describe(loaded_config(config))
+    inventory = describe(loaded_config(config, as_json=as_json))
     if as_json:
         echo_json(asdict(inventory))
     else:

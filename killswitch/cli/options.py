@@ -90,8 +90,8 @@ by_option = click.option("--by", metavar="WHO", help="Who does this. Required.")
 reason_option = click.option("--reason", metavar="WHY", help="Why. Required.")
 
 
-def loaded_config(option: str | None) -> Config:
-    """The configuration. Says which file it is; ends with 2 and every mistake."""
+def loaded_config(option: str | None, *, as_json: bool = False) -> Config:
+    """The configuration. Says which file it is; ends with 2 and every mistake, which JSON has on stdout too."""
     from killswitch.config import ConfigError, find_config, load  # noqa: PLC0415
 
     path = find_config(option, os.environ)
@@ -101,6 +101,8 @@ def loaded_config(option: str | None) -> Config:
     except ConfigError as error:
         from killswitch.inventory import render_mistakes  # noqa: PLC0415
 
+        if as_json:
+            echo_json({"config": str(path), "mistakes": list(error.mistakes)})
         raise Ended(USAGE, render_mistakes(error.mistakes)) from None
 
 

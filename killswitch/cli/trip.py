@@ -66,7 +66,10 @@ def trip(
     direct: bool,
     preview: bool,
 ) -> None:
-    """Cancel every order of a scope and prove it; the scope stays latched until a reset."""
+    """Cancel every order of a scope and prove it.
+
+    The scope stays latched until a reset. Exits with 0 only for VERIFIED; 3 where nobody answered.
+    """
     scope = _scope(oms, account, user, instrument)
     if preview:
         who = why = "preview"
