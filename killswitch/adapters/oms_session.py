@@ -53,6 +53,7 @@ class Patience:
     subscribed_s: float = 5.0
     ping_after_s: float = 2.0  # nothing heard for so long: ask
     dead_after_s: float = 5.0  # not a byte for so long: half-open
+    answer_s: float = 30.0  # events, but no answer to anything for so long: as good as dead
     beat_s: float = 0.25  # how often to look
     heard_every_s: float = 1.0
     speak_every_s: float = 60.0  # the gateway ends a session after an hour without a call of ours
@@ -134,6 +135,8 @@ class Session:
         self._ping_wanted = False
         self._pinging = False
         self._spoke_at = 0.0
+        self._awaiting = False  # something was asked since the last answer
+        self._unanswered_s = 0.0  # for so long
         self._heard_at = 0.0
         self._up_since = 0.0
         self._ending: Refused | str | None = None  # a string: why the link was given up
@@ -264,7 +267,7 @@ class Session:
 
     async def _say(self, request: alphapoint.Request, tag: _Asked | _Own | _Ping) -> bool:
         """Write one frame; False when the connection is gone, which the reader then tells."""
-        self._spoke_at = asyncio.get_running_loop().time()
+        self._spoke_at, self._awaiting = asyncio.get_running_loop().time(), True
         try:
             await self._socket.send(self._talk.ask(request, tag), text=True)
         except ConnectionClosed:
@@ -310,7 +313,10 @@ class Session:
                 self._odd(str(error))
 
     def _hear(self, data: bytes) -> None:
-        match self._talk.hear(data):
+        heard = self._talk.hear(data)
+        if isinstance(heard, alphapoint.Reply):
+            self._awaiting, self._unanswered_s = False, 0.0
+        match heard:
             case alphapoint.EventFrame(frame):
                 self._event(frame)
             case alphapoint.Reply(_Own(answer), frame):
@@ -329,6 +335,9 @@ class Session:
     def _event(self, frame: Frame) -> None:
         if frame.n == LOGGED_OUT:
             self.drop("the gateway logged us out")
+        elif self._unanswered_s >= self._home.patience.answer_s:
+            # Not while one long answer trickles in: then no event comes either.
+            self.drop(f"no answer for {self._home.patience.answer_s:g} s, though events come")
         elif self.up:
             # What comes while we are still subscribing is in the lists that follow SessionUp.
             for event in read_event(frame, self._home.oms, self.number, self._home.wall()):
@@ -350,7 +359,9 @@ class Session:
             await asyncio.sleep(patience.beat_s)
             now = loop.time()
             # After our own process stood still, what lies in the socket is read before silence counts.
-            silent_s += min(now - before, 2 * patience.beat_s)
+            passed_s = min(now - before, 2 * patience.beat_s)
+            silent_s += passed_s
+            self._unanswered_s += passed_s if self._awaiting else 0.0
             before = now
             if self._socket.bytes_heard != seen:
                 seen, silent_s = self._socket.bytes_heard, 0.0
@@ -361,7 +372,8 @@ class Session:
                 self.drop(f"half-open: not a byte for {patience.dead_after_s:g} s")
                 return
             quiet = silent_s >= patience.ping_after_s or now - self._spoke_at >= patience.speak_every_s
-            if quiet and not self._pinging:
+            unheard = min(self._unanswered_s, now - self._spoke_at) >= patience.ping_after_s
+            if (quiet or unheard) and not self._pinging:
                 self._pinging = self._ping_wanted = True
                 self._wake.set()
 

@@ -426,6 +426,27 @@ async def test_a_lost_ping_does_not_make_the_next_silence_deadly():
         assert not desk.of(SessionDown)
 
 
+@pytest.mark.parametrize("answers_pings", [False, True])
+async def test_a_gateway_that_only_tells_and_answers_nothing_is_left(answers_pings):
+    """Bytes come all the time, so it isn't half-open; one lost answer alone is no reason to leave."""
+    patience = Patience(ping_after_s=0.2, dead_after_s=5, beat_s=0.05, answer_s=1.0)
+    pong = '{"msg":"PONG"}' if answers_pings else None
+    async with (
+        BareGateway(GetOpenOrders=None, Ping=pong) as gateway,
+        Desk(gateway.url, patience=patience) as desk,
+    ):
+        desk.link.do(ListOpenOrders(1, await desk.up(), "prime", 14))
+        for _ in range(60):
+            await gateway.peers[0].send(3, 2, "Level1UpdateEvent", "{}")
+            await asyncio.sleep(0.05)
+        if answers_pings:
+            assert not desk.of(SessionDown)
+            assert len(gateway.bodies("Ping")) < 20
+        else:
+            assert "no answer" in desk.of(SessionDown)[0].why
+            assert desk.about(1) == ["Sent", "Lost"]
+
+
 @pytest.mark.parametrize("fragments", [False, True])
 async def test_a_list_that_trickles_in_keeps_the_session_alive_while_bytes_come(fragments):
     """One message takes several times as long as the silence that ends a session."""
