@@ -1,7 +1,8 @@
 """What leaves a pass of `handle`, in the order in which it must leave, and what waits for the journal.
 
 Cancels leave before anything else. Receipts, trip announcements and events about what was journalled wait
-until the journal has it; an announcement that is overtaken while it waits is replaced by its successor.
+until the journal has it; of the announcements of one trip the first that waits keeps its place, and the newest
+replaces those between.
 """
 
 from __future__ import annotations
@@ -78,9 +79,9 @@ class Outbox:
             case _ if key is not None:
                 pass
             case AnnounceTrip():
-                key = ("trip", action.trip.trip)
+                key = self._place(("trip", action.trip.trip))
             case AnnounceState():
-                key = "state"
+                key = self._place(("state",))
             case AnnounceEvent() if len(self._held) >= HELD_EVENTS_MAX:
                 self._numbers["left out"] += 1
                 return
@@ -89,6 +90,10 @@ class Outbox:
                 key = self._numbers["held"]
         self._held.pop(key)  # so that the successor takes its place at the end
         self._held[key] = (n, action)
+
+    def _place(self, first: tuple[str, ...]) -> Hashable:
+        """Two may wait: the first keeps its place, else changes that come faster than the disk would let none leave."""
+        return (*first, "newer") if first in self._held else first
 
     def event(
         self,
@@ -120,7 +125,8 @@ class Outbox:
 
     def forget_trip(self, trip: str) -> None:
         """A trip that was reset is never announced again."""
-        self._held.pop(("trip", trip))
+        for key in (("trip", trip), ("trip", trip, "newer")):
+            self._held.pop(key)
 
     def take(self) -> tuple[Action, ...]:
         actions = (*self._cancels, *self._rest)

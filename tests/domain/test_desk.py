@@ -5,6 +5,7 @@ from __future__ import annotations
 from killswitch.domain.messages import (
     Acknowledge,
     AnnounceEvent,
+    AnnounceState,
     AnnounceTrip,
     BrokerDown,
     BrokerUp,
@@ -191,3 +192,38 @@ def test_a_preview_names_the_accounts_that_could_not_be_looked_at() -> None:
     first, second = bench.of(Preview)
     assert (first.accounts_looked_at, first.accounts_failed) == ((), (14, 15))
     assert (second.accounts_looked_at, second.accounts_failed) == ((14,), (15,))
+
+
+def test_changes_that_come_faster_than_the_disk_still_let_announcements_leave() -> None:
+    """Each change replaces the one before that waits; were all of them replaced, a lamp would stay green for ever."""
+    bench = Bench()
+    bench.connect()
+    bench.forget_actions()
+    bench.journal_works = False
+    bench.trip(scope(account=14))
+    for n in range(20):
+        written = bench.records[-1].n
+        bench.working(order(n + 1))
+        bench.step()
+        bench.tell(Journalled(wall=bench.wall, n=written))
+    assert {a.trip.state for a in bench.of(AnnounceTrip)} == {"sweeping"}
+    assert {a.state for a in bench.of(AnnounceState)} == {"sweeping"}
+    bench.tell(Journalled(wall=bench.wall, n=bench.records[-1].n))
+    assert bench.of(AnnounceTrip)[-1].trip == bench.view(), "the newest is the last to leave"
+    assert len(bench.of(AnnounceTrip)) < 30
+
+
+def test_of_the_announcements_that_wait_the_first_and_the_newest_leave_in_their_order() -> None:
+    bench = Bench()
+    bench.connect()
+    bench.journal_works = False
+    bench.trip(scope(account=14))
+    for n in range(20):
+        bench.working(order(n + 1))
+        bench.step()
+    bench.forget_actions()
+    bench.tell(Journalled(wall=bench.wall, n=bench.records[-1].n))
+    told = [a.trip for a in bench.of(AnnounceTrip)]
+    assert len(told) == 2
+    assert told[-1] == bench.view()
+    assert told[0].calls <= told[-1].calls
