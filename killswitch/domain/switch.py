@@ -7,7 +7,7 @@ end: an exception inside changes nothing, the event is set aside, and the next o
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.alarms import Alarms
 from killswitch.domain.life import InvariantBroken, Life
@@ -72,6 +72,10 @@ if TYPE_CHECKING:
 __all__ = ["InvariantBroken", "KillSwitch"]
 
 
+PUT_OFF_S: Final = 1.0
+"""What is due and can't be handled is tried again so much later."""
+
+
 class KillSwitch:
     """Rules, latches, sweeps and commands of one daemon."""
 
@@ -101,6 +105,8 @@ class KillSwitch:
         except Exception:  # noqa: BLE001  # whatever it is: nothing changes, and the next event is handled
             self._abandon()
             self._set_aside(event, traceback.format_exc(), now)
+            if isinstance(event, Tick):
+                return self._wake_one_by_one(event, now)
         self._parts.undo.commit()
         return self._parts.outbox.take()
 
@@ -201,6 +207,24 @@ class KillSwitch:
     def _wake_up(self, now: float, wall: float) -> None:
         while (what := self._parts.agenda.take(now)) is not None:
             self._wake(what, now, wall)
+
+    def _wake_one_by_one(self, event: Tick, now: float) -> tuple[Action, ...]:
+        """Something that was due can't be handled: the rest of it is, and that is put off instead of due for ever."""
+        self._parts.undo.commit()
+        done = [*self._parts.outbox.take()]
+        while (what := self._parts.agenda.take(now)) is not None:
+            try:
+                self._wake(what, now, event.wall)
+                self._go_on(now, event.wall)
+                self._check()
+            except InvariantBroken:
+                raise
+            except Exception:  # noqa: BLE001  # as in handle, where it was told, but for this entry alone
+                self._abandon()
+                self._parts.agenda.set(what, now + PUT_OFF_S)
+            self._parts.undo.commit()
+            done += self._parts.outbox.take()
+        return tuple(done)
 
     def _wake(self, what: Hashable, now: float, wall: float) -> None:
         match what:

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from killswitch.domain.life import Life
 from killswitch.domain.messages import (
     AccountsFound,
     Acknowledge,
@@ -42,6 +43,7 @@ from killswitch.domain.messages import (
     PositionSeen,
     Reading,
     Receipt,
+    Record,
     ResetRequested,
     RetainedTripFound,
     Sent,
@@ -291,6 +293,31 @@ def test_an_answer_that_is_set_aside_is_asked_for_again_at_once(monkeypatch: pyt
     before = bench.now
     bench.settle()
     assert bench.now - before < 1
+
+
+def test_what_is_due_and_can_not_be_handled_is_put_off_and_keeps_nothing_else_from_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Put back as it was it would be due at once again, and the process would do nothing else any more."""
+    bench = Bench()
+    bench.trip(scope(account=14), "bad")
+    bench.trip(scope(account=15), "good")
+    change = Life.change
+
+    def faulty(life: Life, trip: str, *rest: object) -> None:
+        if trip == "bad":
+            raise ZeroDivisionError
+        change(life, trip, *rest)
+
+    monkeypatch.setattr(Life, "change", faulty)
+    bench.now = bench.switch.due()
+    actions = bench.switch.handle(Tick(wall=bench.wall), bench.now)
+    assert [a.body.event for a in actions if isinstance(a, Record) and isinstance(a.body, SetAside)] == ["Tick"]
+    assert bench.state("good") == "escalated"
+    assert bench.switch.due() > bench.now
+    monkeypatch.undo()
+    bench.tick()
+    assert bench.state("bad") == "escalated", "it is tried again"
 
 
 def test_only_a_broken_invariant_of_the_state_itself_ends_the_process() -> None:
