@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BUSY_MS: Final = 250
 """How long a write waits for another program's lock before that is reported."""
 
+WAL_KEPT_MAX: Final = 8 * 2**20
+"""Bytes of the write-ahead log that are kept once it was copied into the file."""
+
 _CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR}
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _SKIP_MAX: Final = 64
@@ -181,6 +184,8 @@ class Store:
             connection.text_factory = bytes
             connection.execute("PRAGMA journal_mode=WAL").fetchone()
             connection.execute("PRAGMA synchronous=FULL")
+            # A reader that hung keeps the WAL growing; what it grew to would else be kept for ever.
+            connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_MAX}").fetchone()
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if tables and b"record" not in tables:
                 raise sqlite3.DatabaseError("it is a database, but holds no journal")  # noqa: TRY301

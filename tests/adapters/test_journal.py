@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sqlite3
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from killswitch.adapters import journal as journal_module
+from killswitch.adapters import journal_store
 from killswitch.adapters.journal import Journal, JournalInUse, JournalUnreadable, read_rows, verify
 from killswitch.domain.messages import (
     Called,
@@ -586,6 +589,30 @@ async def test_readers_write_nothing(tmp_path):
     next(rows)
     rows.close()
     assert path.read_bytes() == before
+
+
+async def test_what_a_hung_reader_made_the_wal_grow_to_is_given_back(tmp_path):
+    path = tmp_path / "j.db"
+    wal, big = path.with_name("j.db-wal"), 2 * journal_store.WAL_KEPT_MAX
+    async with running(path) as (journal, _, heard):
+        journal.do(note(1))
+        await heard.journalled(1)
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM record").fetchall()
+        numbers = itertools.count(2)
+
+        async def grow(records):
+            for n in itertools.islice(numbers, records):
+                journal.do(replace(note(n), body=Noted("grown", "x" * 2000)))
+            await heard.journalled(n)
+
+        while wal.stat().st_size < big:
+            await grow(1000)
+        reader.close()
+        await grow(1)
+        await grow(1)
+        assert wal.stat().st_size <= journal_store.WAL_KEPT_MAX
 
 
 async def test_a_path_with_marks_that_mean_something_in_a_uri_is_a_path_all_the_same(tmp_path):
