@@ -152,7 +152,7 @@ class HttpFace:
     # --- reading --------------------------------------------------------------------------------------------
 
     def _routes(self) -> Starlette:
-        return Starlette(
+        routes = Starlette(
             routes=[
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
@@ -164,6 +164,9 @@ class HttpFace:
             ],
             exception_handlers={HTTPException: _http_error, Exception: _our_error},
         )
+        # A redirect would be an answer past ours: it says a Host, and leaves the connection open.
+        routes.router.redirect_slashes = False
+        return routes
 
     async def _healthz(self, _request: Request) -> Response:
         if self._healthy():

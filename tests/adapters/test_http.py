@@ -217,7 +217,7 @@ async def test_head_is_get_without_a_body(face):
 
 
 async def test_answers_are_not_stored_say_nothing_of_the_server_and_end_the_connection(face):
-    for path in ("/state", "/metrics", "/nowhere"):
+    for path in ("/state", "/metrics", "/nowhere", "/state/"):
         headers = (await ask(face, path)).headers
         assert headers["cache-control"] == "no-store"
         assert headers["connection"] == "close"
