@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 WIDTH: Final = 80
 IDS_SHOWN: Final = 20
 """Order ids shown of one account and instrument; --json has them all."""
+REASONS: Final = {
+    "sweeping": "sweeping: the scope isn't proven empty at the moment; `killswitch status` says when it is confirmed",
+    "no such trip": "no such trip is latched; `killswitch status` lists those that are",
+}
+"""Reasons of receipts that are a word for machines, in words for people."""
 Said = dict[str, Any]
 
 
@@ -74,9 +79,8 @@ def receipt(said: ReceiptSeen) -> str:
     verdict = "accepted" if said["accepted"] else "refused"
     durable = "" if said["durable"] else " (not yet in the journal)"
     trip = f", trip {said['trip']}" if said["trip"] else ""
-    return wrapped(
-        f"{verdict} by {said['daemon'] or 'the daemon'}: {said['reason'] or 'no reason given'}{trip}{durable}"
-    )
+    reason = REASONS.get(said["reason"], said["reason"]) or "no reason given"
+    return wrapped(f"{verdict} by {said['daemon'] or 'the daemon'}: {reason}{trip}{durable}")
 
 
 def trip_fields(seen: TripSeen) -> Said:
