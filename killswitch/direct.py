@@ -146,6 +146,8 @@ async def trip(
     finally:
         if journal is not None:
             await journal.close()
+        if path is not None:
+            _tidy(path)
     reached = view if house.signed_in.is_set() else None
     return Ended(reached, house.why, path)
 
@@ -159,3 +161,11 @@ def _evidence(folders: Sequence[Path], name: str, facts: list[Event]) -> tuple[J
             continue
         return journal, folder / name
     return None, None
+
+
+def _tidy(evidence: Path) -> None:
+    """Take the journal's spool away if nothing is in it; it is nobody's but ours, so nobody waits for its lock."""
+    spool = evidence.with_name(evidence.name + ".spool")
+    with contextlib.suppress(OSError):
+        if not spool.stat().st_size:
+            spool.unlink()

@@ -230,6 +230,7 @@ async def test_a_direct_trip_cancels_its_scope_alone_and_says_that_nothing_guard
     assert max(map(len, out.splitlines()[:-1])) <= 80  # the last one is a path
     (evidence,) = oms.home.folder.glob("direct-*.db")
     assert evidence.name in said
+    assert not list(oms.home.folder.glob("direct-*.spool")), "an empty spool is nobody's evidence"
     code, out, _ = await oms.home.arun("journal", "verify", evidence)
     assert (code, "the chain holds" in out) == (0, True)
 
@@ -305,6 +306,14 @@ def test_an_oms_that_is_not_there_ends_preview_and_direct_trip_with_3(home, monk
     assert (code, "could not be asked" in errors) == (3, True)
     code, _, errors = home.invoke(*trip, "--direct", *WHO, "--wait", "0.5")
     assert (code, "could not be reached within 0.5 s" in errors) == (3, True)
+
+
+def test_a_refused_reset_says_what_to_do():
+    said = {"id": "r-1", "accepted": False, "reason": "sweeping", "trip": None, "daemon": "ks-a", "durable": True}
+    assert " ".join(terminal.receipt(said).split()) == (
+        "refused by ks-a: sweeping: the scope isn't proven empty at the moment; `killswitch status` says when it is "
+        "confirmed"
+    )
 
 
 def test_the_status_of_a_rule_names_each_series_and_the_rule_as_a_whole():
