@@ -156,14 +156,18 @@ class Life:
             button=button,
         )
         self.begin(trip, now, person=True)
-        trip = self._parts.trips[trip.id]
         site = self._parts.book.sites.get(trip.scope.oms)
         if site is None:
-            self._parts.trips[trip.id] = replace(trip, state=State.ESCALATED, outcome=UNKNOWN)
-            self._parts.status[f"why {trip.id}"] = f"OMS {trip.scope.oms} is not configured"
+            self._lost_ground(trip.id, f"OMS {trip.scope.oms} is not configured", now)
         elif trip.scope.whole and not site.whole_oms:
-            self._parts.trips[trip.id] = replace(trip, state=State.ESCALATED, outcome=UNKNOWN)
-            self._parts.status[f"why {trip.id}"] = f"OMS {trip.scope.oms} no longer has whole_oms"
+            self._lost_ground(trip.id, f"OMS {trip.scope.oms} no longer has whole_oms", now)
+
+    def _lost_ground(self, trip_id: str, why: str, now: float) -> None:
+        """A trip that the configuration has no place for any more: people hear of it, from the first Tick on."""
+        self._parts.trips[trip_id] = replace(self._parts.trips[trip_id], state=State.ESCALATED, outcome=UNKNOWN)
+        self._parts.status[f"why {trip_id}"] = why
+        self._parts.agenda.clear(("overdue", trip_id))
+        self._parts.agenda.set(("remind", trip_id), now)
 
     def new_id(self, stem: str, wall: float) -> str:
         """An id that no command can have: `~` is no letter of theirs."""

@@ -37,10 +37,10 @@ STUCK_S: Final = 5.0
 class People:
     """Trips and resets by people. Each is answered, whatever comes of it."""
 
-    def __init__(self, parts: Parts, life: Life, fresh_journal: bool) -> None:
+    def __init__(self, parts: Parts, life: Life, ended: frozenset[str]) -> None:
         self._parts = parts
         self._life = life
-        self._fresh_journal = fresh_journal
+        self._ended_before = ended
         self._ended: Table[str, bool] = Table(parts.undo)
 
     def trip_requested(self, event: TripRequested, now: float) -> None:
@@ -99,10 +99,14 @@ class People:
                     self._life.latch(self._life.trip(id_, scope, cause, event.by, now), now)
 
     def retained_found(self, event: RetainedTripFound, now: float) -> None:
-        """The broker holds a trip of ours: known, ended, or, when the journal is new, to be latched again."""
+        """The broker holds a trip of ours: known, ended, or, since the journal lost it, to be latched again.
+
+        It was announced once it was on disk, and cleared at its reset: a journal that knows neither is another
+        one, was put back from an old copy, or has a row that can't be read.
+        """
         if event.trip in self._parts.trips:
             return
-        if not self._fresh_journal or event.trip in self._ended or event.scope is None:
+        if event.trip in self._ended or event.trip in self._ended_before or event.scope is None:
             self._parts.outbox.put(ClearTrip(event.trip))
             return
         cause = cause_of(f"{event.cause} (found retained, not in the journal)", "retained", event.wall)

@@ -84,7 +84,7 @@ class KillSwitch:
         self._parts = Parts(settings, restored, now)
         self._life = Life(self._parts)
         self._alarms = Alarms(self._parts, self._life)
-        self._people = People(self._parts, self._life, restored.fresh)
+        self._people = People(self._parts, self._life, restored.ended)
         self._links = Links(self._parts, self._alarms)
         self._picture = Picture(self._parts, restored.warnings)
         for site in settings.sites:

@@ -260,6 +260,10 @@ def fold(rows: Iterable[Row]) -> Restored:
     return folding.done()
 
 
+def _used(body: Commanded) -> UsedCommand:
+    return UsedCommand(body.id, body.digest, body.accepted, body.reason, body.trip)
+
+
 class _Fold:
     def __init__(self) -> None:
         self._trips: dict[str, LatchedTrip] = {}
@@ -297,9 +301,11 @@ class _Fold:
             case CauseAdded():
                 self._cause(body, row.n)
             case Commanded():
-                # A repeat is answered like the first time, so the first answer is the one to keep.
-                used = UsedCommand(body.id, body.digest, body.accepted, body.reason, body.trip)
-                self._commands.setdefault(used.id, used)
+                # A repeat is answered like the first time that it was carried out; what was refused before that may
+                # be sent again under its id, and says nothing.
+                used, held = _used(body), self._commands.get(body.id)
+                if held is None or (used.accepted and not held.accepted):
+                    self._commands[used.id] = used
             case WasReset():
                 self._reset(body, row.n, fits=before is None or link(before, row.data) == row.hash)
             case Moved():

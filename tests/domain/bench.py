@@ -235,9 +235,9 @@ def fold_records(records: list[Record]) -> Restored:
     return fold(rows)
 
 
-def confirmed(covered: Scope | None = None, settings: Settings = SETTINGS) -> Bench:
+def confirmed(covered: Scope | None = None, settings: Settings = SETTINGS, id_: str = "t1") -> Bench:
     bench = Bench(settings)
     bench.connect()
-    bench.trip(covered or scope(account=14))
+    bench.trip(covered or scope(account=14), id_)
     bench.settle()
     return bench

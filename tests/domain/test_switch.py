@@ -45,6 +45,7 @@ from killswitch.domain.messages import (
     Receipt,
     Record,
     ResetRequested,
+    Restored,
     RetainedTripFound,
     Sent,
     SessionDown,
@@ -58,7 +59,7 @@ from killswitch.domain.messages import (
 )
 from killswitch.domain.scope import EVERY
 from killswitch.domain.settings import FeedSpec, Label, LimitRule, OnUnknown, ScopeTemplate
-from killswitch.domain.switch import InvariantBroken, KillSwitch
+from killswitch.domain.switch import InvariantBroken
 from killswitch.domain.trips import TRANSITIONS, Input, State, Verdict
 from tests.domain.bench import SETTINGS, SITE, Bench, confirmed, fold_records, order, scope
 
@@ -593,6 +594,9 @@ def test_a_latched_trip_of_an_oms_that_is_no_longer_configured_is_escalated_and_
     assert not bench.switch.view(bench.now).ready
     bench.tick(bench.now + 200)
     assert bench.state() == "escalated"
+    told = [a.text for a in bench.of(AnnounceEvent) if a.kind == "escalated"]
+    assert len(told) >= 4, "at the start and once a minute"
+    assert all("OMS prime is not configured" in text for text in told)
 
 
 @pytest.mark.parametrize("stop_after", range(1, 40))
@@ -615,15 +619,43 @@ def test_a_plan_that_is_stopped_after_any_action_is_restored_and_converges(stop_
     assert bench.view().outcome == "VERIFIED"
 
 
-def test_a_retained_trip_is_latched_again_only_where_the_journal_is_new() -> None:
-    found = RetainedTripFound(wall=WALL, trip="old", scope=ANY, by="ann", cause="c")
-    known = Bench()
-    known.connect()
-    known.tell(found)
-    assert [a.trip for a in known.of(ClearTrip)] == ["old"]
-    new = Bench()
-    new.switch = KillSwitch(SETTINGS, replace(fold_records([]), fresh=True), new.now)
-    new.connect()
-    new.tell(found)
-    assert new.state("old") == "sweeping"
-    assert new.cancels() == [ANY]
+def test_a_command_that_was_refused_first_and_carried_out_later_is_known_after_a_restart() -> None:
+    """Else a retained command would trip again at each start after its reset."""
+    narrow = replace(SETTINGS, sites=(replace(SITE, whole_oms=False),))
+    first = Bench(narrow)
+    first.trip(scope())
+    assert not first.of(Receipt)[-1].accepted
+    second = Bench(restored=fold_records(first.records))
+    second.connect()
+    second.trip(scope())
+    second.settle()
+    second.reset("t1")
+    assert second.state() == "armed"
+    third = Bench(restored=fold_records(first.records + second.records))
+    third.connect()
+    third.trip(scope())
+    assert not third.of(Receipt)[-1].accepted
+    assert third.cancels() == []
+
+
+def test_a_retained_trip_is_latched_again_unless_it_is_known_to_have_ended() -> None:
+    """The journal may be new, an old copy, or have lost the trip's row: what it doesn't know is no reason to let go."""
+    found = RetainedTripFound(wall=WALL, trip="t1", scope=ANY, by="ann", cause="c")
+    ended = confirmed(ANY)
+    ended.reset("t1")
+    ended.forget_actions()
+    ended.tell(found)
+    assert [a.trip for a in ended.of(ClearTrip)] == ["t1"]
+    later = Bench(restored=fold_records(ended.records))
+    later.connect()
+    later.tell(found)
+    assert [a.trip for a in later.of(ClearTrip)] == ["t1"]
+    assert later.cancels() == []
+    for restored in (Restored(fresh=True), fold_records(confirmed(ANY, id_="another").records)):
+        bench = Bench(restored=restored)
+        bench.connect()
+        bench.settle()
+        bench.forget_actions()
+        bench.tell(found)
+        assert bench.state("t1") == "sweeping"
+        assert bench.cancels() == [ANY]
