@@ -609,6 +609,29 @@ def test_where_single_cancels_are_refused_and_no_narrower_call_is_left_the_plan_
     bench.settle()
 
 
+def test_a_straggler_whose_single_cancel_was_refused_once_gets_another_turn() -> None:
+    """Every native call says received and overlooks it; its own cancel was refused, for the moment only."""
+    bench = tripped(None, order(1))
+    bench.obeys = False
+    for _ in range(200):
+        if bench.of(CancelOrder):
+            break
+        if not bench.step():
+            bench.tick()
+    bench.answers.append(REFUSED)
+    while scope(account=14, instrument=25) not in bench.cancels():
+        if not bench.step():
+            bench.tick()
+    bench.orders[2] = order(2, instrument=26)  # from here on one of two narrower calls is always at hand
+    singles, end = len(bench.of(CancelOrder)), bench.now + 60
+    while bench.now < end and len(bench.of(CancelOrder)) == singles:
+        if not bench.step():
+            bench.tick()
+    assert len(bench.of(CancelOrder)) > singles
+    bench.obeys = True
+    bench.settle()
+
+
 def test_a_whole_oms_trip_whose_permission_is_gone_is_swept_account_by_account_for_good() -> None:
     first = confirmed(scope())
     moved = replace(SETTINGS, sites=(replace(SITE, whole_oms=False),))
