@@ -19,6 +19,7 @@ from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.trips import (
     State,
 )
+from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
     from killswitch.domain.alarms import Alarms
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 SNAPSHOT_AFTER_SWEEP_S: Final = 1.0
+KEEP_SHARE: Final = 0.3
+"""Of the burst of calls: what a snapshot leaves for sweeps and guards."""
 
 
 class Links:
@@ -34,6 +37,8 @@ class Links:
     def __init__(self, parts: Parts, alarms: Alarms) -> None:
         self._parts = parts
         self._alarms = alarms
+        self._snapshots: Table[str, tuple[float, int]] = Table(parts.undo)
+        """OMS -> when the snapshot under way began, and how many calls of it have left."""
 
     def session_up(self, event: SessionUp, now: float) -> None:
         self._parts.book.sessions[event.session] = Session(event.session, event.oms, event.gateway, now)
@@ -43,6 +48,7 @@ class Links:
         self._alarms.watched(event, now)
         self._parts.stir.add(event.oms)
         if any(f.kind == "oms" and f.oms == event.oms for f in self._parts.settings.feeds):
+            self._snapshots.pop(event.oms)
             self.snapshot(event.oms, now)
 
     def session_down(self, event: SessionDown, now: float) -> None:
@@ -60,27 +66,39 @@ class Links:
         self._parts.stir.add(event.oms)
 
     def snapshot(self, oms: str, now: float) -> None:
-        """Positions and open orders of every account; after the sweeps that are under way."""
+        """Positions and open orders of every account: after the sweeps that are under way, within the budget."""
         feeds = [f for f in self._parts.settings.feeds if f.kind == "oms" and f.oms == oms]
         session = self._parts.book.session_for(oms)
         if not feeds or session is None:
             return
         sweeping = any(t.scope.oms == oms and t.state is not State.CONFIRMED for t in self._parts.trips.values())
-        young = now - session.up_at < self._parts.settings.confirm.deadline_s
-        if (sweeping and young) or not self._parts.book.may_call(oms, now, keep=0.3):
+        if sweeping and now - session.up_at < self._parts.settings.confirm.deadline_s:
             self._parts.agenda.set(("snapshot", oms), now + SNAPSHOT_AFTER_SWEEP_S)
             return
-        self._parts.agenda.set(("snapshot", oms), now + min(f.snapshot_every_s for f in feeds))
-        timeout_s = self._parts.settings.retry.list_timeout_s
-        for account in self._parts.book.sites[oms].accounts:
-            look = Scope(oms=oms, account=account, user=EVERY, instrument=EVERY)
-            call = self._parts.book.new_call(session, "GetAccountPositions", look, now)
-            self._parts.outbox.put(ListPositions(call.number, session.number, oms, account))
-            self._parts.agenda.set(("call", call.number), now + timeout_s)
-            if not self._parts.book.lists_under_way(oms, account):
-                call = self._parts.book.new_call(session, "GetOpenOrders", look, now)
-                self._parts.outbox.put(ListOpenOrders(call.number, session.number, oms, account))
-                self._parts.agenda.set(("call", call.number), now + timeout_s)
+        accounts = self._parts.book.sites[oms].accounts
+        began, asked = self._snapshots.get(oms) or (now, 0)
+        while asked < 2 * len(accounts):  # first all positions, then all lists: most rules rest on the former
+            # All at once would spend what the proof of a panic needs, and the venue's limit with it.
+            if not self._parts.book.may_call(oms, now, keep=KEEP_SHARE):
+                self._snapshots[oms] = (began, asked)
+                again_at = self._parts.book.call_again_at(oms, now, keep=KEEP_SHARE)
+                self._parts.agenda.set(("snapshot", oms), again_at)
+                return
+            self._look_at(session, accounts[asked % len(accounts)], now, positions=asked < len(accounts))
+            asked += 1
+        self._snapshots.pop(oms)
+        next_at = began + min(f.snapshot_every_s for f in feeds)
+        self._parts.agenda.set(("snapshot", oms), max(next_at, now + SNAPSHOT_AFTER_SWEEP_S))
+
+    def _look_at(self, session: Session, account: int, now: float, *, positions: bool) -> None:
+        oms = session.oms
+        if not positions and self._parts.book.lists_under_way(oms, account):
+            return
+        look = Scope(oms=oms, account=account, user=EVERY, instrument=EVERY)
+        name, kind = ("GetAccountPositions", ListPositions) if positions else ("GetOpenOrders", ListOpenOrders)
+        call = self._parts.book.new_call(session, name, look, now)
+        self._parts.outbox.put(kind(call.number, session.number, oms, account))
+        self._parts.agenda.set(("call", call.number), now + self._parts.settings.retry.list_timeout_s)
 
     def cancel_rejected(self, event: CancelRejected, now: float) -> None:
         """A refusal that came as an event: look again, soon."""
