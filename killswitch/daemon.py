@@ -289,17 +289,19 @@ class Daemon:
     def _usr1(self) -> None:
         self.submit(EverythingTripped(wall=self._wall(), by="SIGUSR1", reason="asked for on the host"))
 
+    def _busy(self) -> bool:
+        """Something that arrived isn't handled yet, a sweep isn't done, or a receipt waits for the disk."""
+        view = self._switch.view(now())
+        return len(self._loop.inbox) > 0 or view.commands_waiting > 0 or any(t.state != "confirmed" for t in view.trips)
+
     async def _stop_in_order(self) -> None:
         """Sweep on what is not confirmed, for at most the deadline; say what is left; then let go."""
         notify("STOPPING=1")
         self.submit(Stopping(wall=self._wall()))
         if self._config.daemon.sweep_on_stop:
             self.submit(EverythingTripped(wall=self._wall(), by="killswitch", reason="sweep_on_stop"))
-            await asyncio.sleep(0.05)
         until = now() + self._config.confirm.deadline_s
-        while now() < until and any(  # noqa: ASYNC110  # what is waited for is the core's picture, not an event
-            t.state != "confirmed" for t in self._switch.view(now()).trips
-        ):
+        while now() < until and self._busy():  # noqa: ASYNC110  # it is the core's picture that is waited for
             await asyncio.sleep(0.02)
         for trip in self._switch.view(now()).trips:
             if trip.state == "confirmed":

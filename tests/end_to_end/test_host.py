@@ -55,6 +55,19 @@ async def test_sigterm_ends_it_in_order_and_what_is_latched_stays_so(tmp_path):
         assert await verify.wait() == 0
 
 
+async def test_what_came_just_before_sigterm_is_still_carried_out(tmp_path):
+    async with House(tmp_path, options=ORDERS) as house:
+        await house.start()
+        house.signal(signal.SIGSTOP)  # both signals are there when it goes on
+        house.signal(signal.SIGUSR1)
+        house.signal(signal.SIGTERM)
+        house.signal(signal.SIGCONT)
+        assert await house.ended() == 0
+        assert not house.open()
+        assert "stays latched; nothing guards it now" in house.log()
+        assert "NOT confirmed" not in house.log()
+
+
 async def test_sigterm_sweeps_on_until_the_deadline_and_says_what_is_left(tmp_path):
     async with House(tmp_path, options=ORDERS, confirm="deadline_s = 1.0", retry="timeout_s = 0.3") as house:
         await house.start()
