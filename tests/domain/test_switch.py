@@ -555,6 +555,16 @@ def test_a_reset_needs_its_time_and_takes_no_override_yet() -> None:
     assert bench.state() == "confirmed"
 
 
+@pytest.mark.parametrize("off_s", [-1e9, -31.0, 0.02, 1e9])
+def test_a_trip_is_never_refused_for_its_time(off_s: float) -> None:
+    """A command that lay at the broker for a minute, a button that believes it is 1970, a phone that is ahead."""
+    bench = Bench()
+    bench.connect()
+    bench.trip(ANY, issued_at=bench.wall + off_s)
+    assert bench.of(Receipt)[-1].accepted
+    assert bench.cancels() == [ANY]
+
+
 def test_no_cancel_leaves_after_a_reset_and_the_retained_trip_is_cleared() -> None:
     bench = confirmed()
     bench.reset("t1")
