@@ -87,14 +87,22 @@ class Desk:
         """No, with a sentence; nothing changes."""
         body = Commanded(event.id, command, event.digest, accepted=False, reason=reason, trip=None, by=event.by)
         self._outbox.record(body, event.wall)
-        self._say_no(event.id, event.via, event.token, f"{command} refused: {reason}", reason=reason, wall=event.wall)
+        self._say_no(
+            event.id,
+            event.via,
+            event.token,
+            f"{command} command {event.id} by {event.by} was refused: {reason}",
+            reason=reason,
+            wall=event.wall,
+        )
 
     def malformed(self, event: CommandRefused) -> None:
         """Something that is no command: acknowledged at once, told where it can be, and nothing else happens."""
         if event.noise:
             self._acknowledge(event.token, event.via)
             return
-        text = f"a {event.command} command was refused: {event.reason}"
+        named = f" {event.id}" if event.id is not None else ""
+        text = f"{event.command} command{named} was refused: {event.reason}"
         self._say_no(event.id, event.via, event.token, text, reason=event.reason, wall=event.wall)
 
     def set_aside(self, id_: str | None, via: Via, token: object, wall: float) -> None:

@@ -144,5 +144,5 @@ class Picture:
         ]
         error = self._parts.status.get("journal")
         if error is not None:
-            missing.append(f"the journal can't be written: {error}")
+            missing.append(error)
         return tuple(missing)

@@ -168,7 +168,8 @@ class KillSwitch:
             case SessionDown():
                 self._links.session_down(event, now)
             case SignInRefused() | LinkFailed():
-                self._parts.gateways[event.oms, event.gateway] = (False, now, event.why)
+                up, since, _ = self._parts.gateways.get((event.oms, event.gateway)) or (True, now, "")
+                self._parts.gateways[event.oms, event.gateway] = (False, now if up else since, event.why)
                 if isinstance(event, SignInRefused):
                     text = f"{event.oms}: {event.gateway} refused our sign-in: {event.why}"
                     self._parts.outbox.event("sign_in_refused", text, event.wall)
@@ -240,7 +241,7 @@ class KillSwitch:
             case ("blind", str(trip)):
                 self._life.change(trip, Input.BLIND, "the last full round is too old", now, wall)
             case ("overdue", str(trip)):
-                self._life.change(trip, Input.OVERDUE, "not confirmed in time", now, wall)
+                self._life.change(trip, Input.OVERDUE, f"not within {self.settings.confirm.deadline_s:g} s", now, wall)
             case ("remind", str(trip)):
                 self._life.remind(trip, now, wall)
             case ("snapshot", str(oms)):

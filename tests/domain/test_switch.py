@@ -669,3 +669,22 @@ def test_a_retained_trip_is_latched_again_unless_it_is_known_to_have_ended() -> 
         bench.tell(found)
         assert bench.state("t1") == "sweeping"
         assert bench.cancels() == [ANY]
+
+
+def test_a_gateway_is_down_since_it_went_down_and_not_since_the_last_try() -> None:
+    bench = Bench()
+    bench.connect()
+    bench.disconnect()
+    for _ in range(5):
+        bench.now += 1
+        bench.tell(LinkFailed(wall=bench.wall, oms="prime", gateway="gw:1", why="refused"))
+    (session,) = bench.switch.view(bench.now).omses[0].sessions
+    assert (session.up, session.since_s, session.why) == (False, 5, "refused")
+
+
+def test_a_refused_command_is_told_with_its_id_and_its_sender() -> None:
+    bench = Bench()
+    bench.trip(scope(account=14, oms="other"), "p-9")
+    (said,) = [a.text for a in bench.of(AnnounceEvent) if a.kind == "refused"]
+    assert "p-9" in said
+    assert "ann" in said
