@@ -33,6 +33,7 @@ class RuleLines:
     owner: str
     watches: str
     trips: str
+    warns: str
     cancels: str
     when_stale: str
     when_bad: str
@@ -116,10 +117,17 @@ def _rule(config: Config, rule: LimitRule) -> RuleLines:
         owner=rule.owner,
         watches=f"{rule.reading}{f' with {where}' if where else ''}, from {_listed(sources, 'feed')}",
         trips=f"when {value} is {side} {limit}{lasting}",
+        warns=_warns(rule),
         cancels=_template(rule.scope),
         when_stale=_unknown(rule, rule.on_stale),
         when_bad=_unknown(rule, rule.on_bad),
     )
+
+
+def _warns(rule: LimitRule) -> str:
+    """At which parts of the limit it warns; empty: at none."""
+    parts = ", ".join(f"{(part * 100).normalize():f}" for part in rule.warn_at)
+    return f"at {parts} % of the limit" if parts else ""
 
 
 def _sources(config: Config, rule: LimitRule) -> tuple[str, ...]:
@@ -323,6 +331,7 @@ def render(inventory: Inventory) -> str:
         out += _fields(
             ("watches", rule.watches),
             ("trips", rule.trips),
+            *((("warns", rule.warns),) if rule.warns else ()),
             ("cancels", rule.cancels),
             ("stale", rule.when_stale),
             ("bad value", rule.when_bad),

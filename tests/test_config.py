@@ -119,6 +119,8 @@ def test_the_sample_loads_cleanly_and_says_what_it_says(home):
     assert settings.sites[0].gateways == ("127.0.0.1:8087",)
     assert [(feed.name, feed.kind) for feed in settings.feeds] == [("positions", "oms"), ("var", "mqtt")]
     btc, var = settings.rules
+    assert btc.warn_at == (Decimal("0.5"), Decimal("0.75"), Decimal("0.9"))
+    assert "at 50, 75, 90 % of the limit" in render(describe(config))
     assert (btc.above, btc.below, btc.absolute) == (Decimal("50.0"), None, True)
     assert btc.where == (("product", "BTC"),)
     assert btc.scope == ScopeTemplate(oms="prime", account=Label("account"))
@@ -262,6 +264,7 @@ NAME = "it must be a name: 1 to 40 of A-Z a-z 0-9 _ -"
 LABEL = "a label's name is 1 to 40 of A-Z a-z 0-9 _ and doesn't begin with a digit"
 SECONDS = "it must be a number of seconds above 0, and at most a year"
 LIMIT = "a limit must be a finite number; nan and inf limit nothing"
+FRACTION = "each must be a fraction of the limit: a number above 0 and below 1"
 LISTEN = "it must be host:port, such as 127.0.0.1:9464"
 WAYS = "give either user_id, api_key and secret_file, or username and password_file"
 NEITHER = 'it names neither account nor user: name one, or say account = "every" for the whole OMS'
@@ -329,6 +332,14 @@ ONE_BY_ONE = [
     (("rule", 0, "for_s", -1), f"{RULE}.for_s: it must be a number of seconds, 0 or more, and at most a year"),
     (("rule", 0, "on_stale", "panic"), f'{RULE}.on_stale: it must be "warn" or "trip" or "ignore"'),
     (("rule", 0, "on_bad", "ignore"), f'{RULE}.on_bad: it must be "warn" or "trip"'),
+    (("rule", 0, "warn_at", 0.9), f"{RULE}.warn_at: it must be a list of fractions of the limit, such as [0.5, 0.9]"),
+    (("rule", 0, "warn_at", [Decimal("0.9"), 1]), f"{RULE}.warn_at: {FRACTION}"),
+    (("rule", 0, "warn_at", [0]), f"{RULE}.warn_at: {FRACTION}"),
+    (("rule", 0, "warn_at", ["0.5"]), f"{RULE}.warn_at: {FRACTION}"),
+    (("rule", 0, "warn_at", [Decimal("nan")]), f"{RULE}.warn_at: {FRACTION}"),
+    (("rule", 0, "warn_at", [Decimal("0.9"), Decimal("0.5")]), f"{RULE}.warn_at: they must ascend"),
+    (("rule", 0, "warn_at", [Decimal("0.9"), Decimal("0.90")]), f"{RULE}.warn_at: they must ascend"),
+    (("rule", 0, "above", 0), f"{RULE}.warn_at: a limit of 0 has no fractions to warn at"),
     (
         ("rule", 0, "on_stale", "trip"),
         f'{RULE}.fallback: on_stale = "trip" needs it: the scope to trip when no series is known',

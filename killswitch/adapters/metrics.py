@@ -38,6 +38,7 @@ from killswitch.domain.messages import (
     ListUserAccounts,
     Lost,
     Moved,
+    Noted,
     OpenOrders,
     Positions,
     PositionSeen,
@@ -159,6 +160,7 @@ class Metrics:
         self._journal_errors = self._counter("journal_errors", "Writes of the journal that failed")
         self._calls_total = self._counter("calls", "Calls to an OMS by what came of them", ("oms", "call", "answer"))
         self._trips_total = self._counter("trips", "Trips that began", ("rule", "kind"))
+        self._warnings = self._counter("warnings", "Warnings of a rule: near its limit, or left in the dark", ("rule",))
         self._stragglers = self._counter("stragglers", "Cancels of one order that was left over", ("oms",))
         self._late = self._counter("late_arrivals", "Orders in a latched scope after it was confirmed", ("oms",))
         self._escalations = self._counter("escalations", "Trips that weren't confirmed in time", ("oms",))
@@ -167,6 +169,7 @@ class Metrics:
         self._commands = self._counter("commands", "Commands by how they were answered", ("command", "result"))
         _exist(self._calls_total, ((*oms, call, answer) for oms in omses for call in CALLS for answer in ANSWERS))
         _exist(self._trips_total, ((rule.name, "limit") for rule in settings.rules))
+        _exist(self._warnings, ((rule.name,) for rule in settings.rules))
         _exist(self._trips_total, (("", source) for source in SOURCES))
         for counter in (self._stragglers, self._late, self._escalations):
             _exist(counter, omses)
@@ -283,6 +286,8 @@ class Metrics:
                 # One that was malformed is counted as that, and its answer isn't a second command.
                 if not isinstance(event, CommandRefused) and body.command in COMMANDS:
                     self._commands.labels(body.command, "accepted" if body.accepted else "refused").inc()
+            case Noted(rule=str(rule)):
+                self._warnings.labels(rule).inc()
             case SetAside() if isinstance(event, TripRequested | ResetRequested):
                 command = "trip" if isinstance(event, TripRequested) else "reset"
                 self._commands.labels(command, "refused").inc()

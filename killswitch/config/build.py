@@ -204,6 +204,7 @@ def rule(table: RuleTable) -> LimitRule:
         on_bad=OnUnknown(table.on_bad),
         fallback=None if table.fallback is None else scope(table.fallback),
         scope=_template(table.scope),
+        warn_at=table.warn_at,
     )
 
 

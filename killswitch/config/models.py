@@ -130,6 +130,7 @@ class RuleTable(Table):
     below: v.Limit | None = None
     absolute: v.Flag = False
     for_s: v.SecondsOrNone = 0.0
+    warn_at: v.Fractions = ()
     on_stale: Annotated[Literal["warn", "trip", "ignore"], v.one_of("warn", "trip", "ignore")] = "warn"
     on_bad: Annotated[Literal["warn", "trip"], v.one_of("warn", "trip")] = "warn"
     fallback: ScopeTable | None = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from killswitch.config.addresses import labels_of
@@ -219,6 +220,8 @@ def _rules(raw: Raw) -> Iterator[Mistake]:
             yield Mistake(("rule", index, "below"), "above is there too: exactly one of the two")
         elif not limits and row.get("kind", "limit") == "limit":
             yield Mistake(("rule", index), "a limit is missing: exactly one of above and below")
+        if row.get("warn_at") and any(type(row[key]) in (int, Decimal) and row[key] == 0 for key in limits):
+            yield Mistake(("rule", index, "warn_at"), "a limit of 0 has no fractions to warn at")
         why = [key for key in ("on_stale", "on_bad") if row.get(key) == "trip"]
         if why and "fallback" not in row:
             yield Mistake(

@@ -6,6 +6,7 @@ The environment has text only. `EnvText` marks it, so that "3" is a number there
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from decimal import Decimal, InvalidOperation
@@ -225,6 +226,19 @@ def _limit(value: object) -> Decimal:
     return exact
 
 
+def _fractions(value: object) -> tuple[Decimal, ...]:
+    if not isinstance(value, list):
+        raise wrong("it must be a list of fractions of the limit, such as [0.5, 0.9]")
+    held = [Decimal(number) for one in value if (number := _number(one)) is not None]
+    if len(held) < len(value) or any(not 0 < part < 1 for part in held):
+        raise wrong("each must be a fraction of the limit: a number above 0 and below 1")
+    if any(len(part.as_tuple().digits) > DIGITS_MAX or part.adjusted() < -POWER_MAX for part in held):
+        raise wrong(f"a fraction has at most {DIGITS_MAX} digits and powers of ten up to {POWER_MAX}")
+    if any(later <= part for part, later in itertools.pairwise(held)):
+        raise wrong("they must ascend")
+    return tuple(held)
+
+
 # --- scopes -------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +303,7 @@ Count = Annotated[int, PlainValidator(_count)]
 Id = Annotated[int, PlainValidator(_id)]
 Flag = Annotated[bool, PlainValidator(_flag)]
 Limit = Annotated[Decimal, PlainValidator(_limit)]
+Fractions = Annotated[tuple[Decimal, ...], PlainValidator(_fractions)]
 Part = Annotated[int | Every, PlainValidator(_part)]
 TemplatePart = Annotated[int | Every | Label, PlainValidator(_template_part)]
 Accounts = Annotated[tuple[Id, ...], BeforeValidator(_accounts)]

@@ -37,8 +37,9 @@ class Alarms:
                 case rules.Breach():
                     self._breached(finding, now, wall)
                 case rules.Warned():
-                    n = self._parts.outbox.record(Noted(finding.kind, finding.text), wall)
-                    self._parts.outbox.event(finding.kind, finding.text, wall, n=n)
+                    n = self._parts.outbox.record(Noted(finding.kind, finding.text, rule=finding.rule), wall)
+                    detail = None if finding.rule is None else {"rule": finding.rule}
+                    self._parts.outbox.event(finding.kind, finding.text, wall, detail=detail, n=n)
                 case _:
                     assert_never(finding)
 

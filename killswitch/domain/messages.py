@@ -730,11 +730,12 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Anything else worth keeping: an escalation, a late arrival, a refusal, a warning."""
+    """Anything else worth keeping: an escalation, a late arrival, a refusal, a warning. `rule`: whose warning."""
 
     kind: str
     text: str
     trip: str | None = None
+    rule: str | None = None
 
 
 RecordBody: TypeAlias = (

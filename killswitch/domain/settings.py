@@ -76,7 +76,8 @@ class LimitRule:
 
     Exactly one of above (breach: value > above) and below (breach: value < below) is set. `absolute`
     compares the value's size. `where`: labels that must be equal. `fallback`: what to trip when no series
-    is known, or the feed failed as a whole; required where on_stale or on_bad is TRIP.
+    is known, or the feed failed as a whole; required where on_stale or on_bad is TRIP. `warn_at`: fractions of
+    the limit used (1 - headroom), ascending, each between 0 and 1; none where the limit is 0.
     """
 
     name: str
@@ -91,6 +92,7 @@ class LimitRule:
     on_bad: OnUnknown
     fallback: Scope | None
     scope: ScopeTemplate
+    warn_at: tuple[Decimal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from killswitch.domain.messages import (
     ListUserAccounts,
     Lost,
     Moved,
+    Noted,
     OpenOrders,
     PositionRow,
     Positions,
@@ -561,6 +562,7 @@ def test_the_names_are_the_contracts(bench):
         "killswitch_uncovered_accounts",
         "killswitch_ready",
         "killswitch_commands_waiting",
+        "killswitch_warnings",
         "killswitch_metrics_errors",
     }
 
@@ -584,3 +586,15 @@ def test_promtool_has_nothing_to_say(bench):
     text, _ = bench.metrics.render(None)
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_rules_warnings_are_counted_from_the_start_and_a_feeds_are_not_a_rules() -> None:
+    bench = Bench()
+    assert [bench.value("killswitch_warnings_total", rule=name) for name in ("btc", "eth")] == [0, 0]
+    bench.see(1.0, None, bench.record(Noted("near_limit", "position 45", rule="btc")))
+    bench.see(2.0, None, bench.record(Noted("stale", "position was not heard", rule="btc")))
+    bench.see(3.0, None, bench.record(Noted("bad_reading", "var can't be read")))
+    assert [bench.value("killswitch_warnings_total", rule=name) for name in ("btc", "eth")] == [2, 0]
+    assert "" not in {
+        dict(labels).get("rule") for name, labels in bench.series() if name == "killswitch_warnings_total"
+    }

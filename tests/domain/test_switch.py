@@ -35,6 +35,7 @@ from killswitch.domain.messages import (
     LookRequested,
     Lost,
     Moved,
+    Noted,
     OpenOrders,
     OrderEnded,
     OrderWorking,
@@ -470,6 +471,20 @@ RULED = replace(SETTINGS, feeds=(FEED,), rules=(RULE,))
 
 def reads(bench: Bench, value: float, account: str = "14") -> None:
     bench.tell(Reading(wall=bench.wall, feed="f", name="r", labels=(("account", account),), value=value))
+
+
+def test_a_warning_is_journalled_and_announced_with_its_rule_and_trips_nothing() -> None:
+    bench = Bench(replace(RULED, rules=(replace(RULE, warn_at=(Decimal("0.9"),)),)))
+    bench.connect()
+    bench.tell(FeedUp(wall=WALL, feed="f"))
+    reads(bench, 45.0)
+    text = "rule big: r 45.0 has used 90 % of its limit, above 50 (account 14; 0.0 s old)"
+    bodies = [record.body for record in bench.of(Record)]
+    assert [body for body in bodies if isinstance(body, Noted)] == [Noted("near_limit", text, rule="big")]
+    (said,) = [a for a in bench.of(AnnounceEvent) if a.kind == "near_limit"]
+    assert (said.text, said.detail) == (text, {"rule": "big"})
+    assert bench.trips() == ()
+    assert bench.cancels() == []
 
 
 def test_a_rule_trips_on_the_edge_once_and_its_reset_is_refused_until_it_is_calm() -> None:

@@ -94,9 +94,12 @@ class Bench:
         self.undo.commit()
         return found
 
-    def var(self, value, at=None, number=14, **more):
+    def reading(self, value, number=14, **more):
         held = {"labels": labels(account=number), "feed": "var", "name": "var", "wall": WALL, **more}
-        return self.feed(Reading(value=value, **held), at)
+        return Reading(value=value, **held)
+
+    def var(self, value, at=None, number=14, **more):
+        return self.feed(self.reading(value, number, **more), at)
 
     def bad(self, at=None, named=None, reason="not a number"):
         return self.feed(BadReading(wall=WALL, feed="var", name="var", labels=named, reason=reason), at)

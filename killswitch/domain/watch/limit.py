@@ -23,7 +23,7 @@ def exact(value: Number) -> Decimal | None:
 
 def is_past(rule: LimitRule, value: Decimal) -> bool:
     """At the limit is inside."""
-    held = _measured(rule, value)
+    held = measured(rule, value)
     if rule.above is not None:
         return held > rule.above
     return rule.below is not None and held < rule.below
@@ -31,7 +31,7 @@ def is_past(rule: LimitRule, value: Decimal) -> bool:
 
 def worse(rule: LimitRule, one: Decimal, other: Decimal) -> Decimal:
     """That of the two which is further past the limit, or nearer to it."""
-    further = _measured(rule, other) > _measured(rule, one)
+    further = measured(rule, other) > measured(rule, one)
     return other if further is (rule.above is not None) else one
 
 
@@ -40,7 +40,7 @@ def headroom(rule: LimitRule, value: Decimal) -> float | None:
     limit = rule.above if rule.above is not None else rule.below
     if not limit:
         return None
-    left = _WIDE.subtract(limit, _measured(rule, value))
+    left = _WIDE.subtract(limit, measured(rule, value))
     if rule.above is None:
         left = left.copy_negate()
     return float(_WIDE.divide(left, limit.copy_abs()))
@@ -76,6 +76,7 @@ def _side(rule: LimitRule) -> str:
     return f"{side} in size" if rule.absolute else side
 
 
-def _measured(rule: LimitRule, value: Decimal) -> Decimal:
+def measured(rule: LimitRule, value: Decimal) -> Decimal:
+    """The value, or its size: what the rule compares."""
     # copy_abs doesn't round, as abs() does to the context's digits: v4 gives 28 of them.
     return value.copy_abs() if rule.absolute else value

@@ -13,6 +13,7 @@ from killswitch.domain.undo import Table
 from killswitch.domain.watch import limit
 from killswitch.domain.watch.doubts import Doubts
 from killswitch.domain.watch.holdings import Holdings
+from killswitch.domain.watch.levels import levels_of
 from killswitch.domain.watch.readings import START_S, Readings, lanes_of
 
 if TYPE_CHECKING:
@@ -66,12 +67,14 @@ class Roster:
         self.lanes_of: Final[dict[str, tuple[LaneKey, ...]]] = {
             rule.name: tuple(lane for lane, its in self.by_lane.items() if rule in its) for rule in rules
         }
+        self.levels: Final = {rule.name: levels_of(rule) for rule in rules if rule.warn_at}
         self.holdings: Final = Holdings(undo)
         self.readings: Final = Readings(feeds, self.holdings, undo, agenda, started_at)
         self.doubts: Final = Doubts(undo)
         self.watched: Final[Table[SeriesKey, Watched]] = Table(undo)
         self.known: Final[Table[str, int]] = Table(undo)  # rule -> how many series
         self.stands: Final[Table[tuple[str, SeriesKey], Stand]] = Table(undo)
+        self.near: Final[Table[tuple[str, SeriesKey], int]] = Table(undo)  # levels of warn_at that hold
         self.missed: Final[Table[str, bool]] = Table(undo)  # rules said to know no series
         self.counts: Final[Table[str, int]] = Table(undo)  # feed -> readings
 

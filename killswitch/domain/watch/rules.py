@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading, SessionDown, SessionUp
 from killswitch.domain.settings import OnUnknown
-from killswitch.domain.watch import limit, outlook
+from killswitch.domain.watch import levels, limit, outlook
 from killswitch.domain.watch.readings import Silence, lanes_of
 from killswitch.domain.watch.roster import Roster, Stand, Watched, bad_text, concerns, scope_of
 
@@ -55,9 +55,13 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that people should hear of and that trips nothing. `rule` None: it concerns the feed."""
+    """Something that people should hear of and that trips nothing.
 
-    kind: Literal["stale", "heard_again", "bad_reading", "unknown_series"]
+    `rule` None: it concerns the feed; else the text begins with the rule's name, for on the way out nothing
+    else tells two rules of one reading apart.
+    """
+
+    kind: Literal["stale", "heard_again", "bad_reading", "unknown_series", "near_limit"]
     rule: str | None
     feed: str | None
     text: str
@@ -191,6 +195,8 @@ class Watch:
             assert series is not None
             for rule, scope in watched.rules:
                 found += self._judge(rule, scope, key, series, now)
+                if rule.warn_at:
+                    found += self._near(rule, key, series, now)
         elif as_of is not None:  # nobody watches it, but its lane lives
             found += self._told(self._readings.heard(lane, now, as_of), now)
         if watched.lacking:
@@ -211,7 +217,7 @@ class Watch:
             self._roster.known[rule.name] = (self._roster.known.get(rule.name) or 0) + 1
             if self._roster.missed.pop(rule.name) and rule.on_stale is OnUnknown.WARN:
                 text = f"{rule.reading} is heard ({limit.named(key[2], f'feed {key[0]}')})"
-                found.append(Warned("heard_again", rule.name, key[0], text))
+                found.append(_warned("heard_again", rule, key[0], text))
         watched = Watched(tuple(rules), tuple(lacking))
         self._roster.watched[key] = watched
         return watched
@@ -238,6 +244,21 @@ class Watch:
             return [self._breach(rule, scope, key, series, now, repeated=True)]
         self._roster.stands[at] = replace(stand, said=value, worst=worst)
         return self._held_long(rule, key, now)
+
+    def _near(self, rule: LimitRule, key: SeriesKey, series: Series, now: float) -> list[Found]:
+        """Whether the value came to a level of warn_at. A breach says more than a warning beside it would."""
+        at, steps = (rule.name, key), self._roster.levels[rule.name]
+        before = self._roster.near.get(at) or 0
+        held = levels.reached(rule, steps, before, series.value)
+        if held == before:
+            return []
+        self._roster.near[at] = held
+        stand = self._roster.stands.get(at)
+        if held < before or (stand is not None and stand.breached):
+            return []
+        age_s = self._roster.age(key, series, now)
+        text = levels.sentence(rule, steps[held - 1], series.value, key[2], age_s)
+        return [_warned("near_limit", rule, key[0], text)]
 
     def _held_long(self, rule: LimitRule, key: SeriesKey, now: float) -> list[Found]:
         """for_s is over, or may be: a value back inside would have ended it."""
@@ -358,7 +379,7 @@ class Watch:
                 self._look_later(lane, now + self._roster.feeds[lane[0]].stale_after_s)
             text = f"{lane[1]} is heard again ({limit.named(change.labels or (), f'feed {lane[0]}')})"
             found += [
-                Warned("heard_again", rule.name, lane[0], text) for rule, _ in rules if rule.on_stale is OnUnknown.WARN
+                _warned("heard_again", rule, lane[0], text) for rule, _ in rules if rule.on_stale is OnUnknown.WARN
             ]
         return found
 
@@ -376,7 +397,7 @@ class Watch:
         text = f"no series of {rule.reading} that this rule watches was heard by now"
         if self._roster.is_listed(rule):
             # An OMS that lists nothing of it has nothing of it: known to be none, but perhaps misspelt.
-            return [Warned("unknown_series", rule.name, None, f"{text}: the lists show none")]
+            return [_warned("unknown_series", rule, None, f"{text}: the lists show none")]
         return _unknown(rule, rule.fallback, "unknown_series", text)
 
     # --- looking from outside ------------------------------------------------------------------------------
@@ -413,4 +434,10 @@ def _unknown(
         return []
     if rule.on_stale is OnUnknown.TRIP and scope is not None:
         return [Breach(rule.name, "limit", scope, labels, text, value, repeated=False)]
-    return [Warned(kind, rule.name, feed, text)]
+    return [_warned(kind, rule, feed, text)]
+
+
+def _warned(
+    kind: Literal["stale", "heard_again", "unknown_series", "near_limit"], rule: LimitRule, feed: str | None, text: str
+) -> Warned:
+    return Warned(kind, rule.name, feed, f"rule {rule.name}: {text}")
