@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from killswitch import __version__
+from killswitch.adapters.feeds import WebSocketFeed
 from killswitch.adapters.http import HttpFace
 from killswitch.adapters.http_server import Listen, ListenError
 from killswitch.adapters.journal import Journal, JournalError, JournalInUse, JournalUnreadable
@@ -163,6 +164,13 @@ class Daemon:
         self._feeds: FeedLink | None = None
         if broker is not None:
             self._build_mqtt(broker)
+        self._streams = {
+            feed.spec.name: WebSocketFeed(
+                url=stream.url, subscribe=stream.subscribe, shape=stream.shape, submit=self.submit, wall=self._wall
+            )
+            for feed in config.feeds
+            if (stream := feed.stream) is not None
+        }
         self._loop = Loop(
             self._switch, self._owners(), now=now, wall=self._wall, see=self._metrics.see, beat=self._beat
         )
@@ -218,6 +226,7 @@ class Daemon:
             jobs.append(("mqtt commands", self._commands.run()))
         if self._feeds is not None:
             jobs.append(("mqtt feeds", self._feeds.run()))
+        jobs += [(f"feed {name}", feed.run()) for name, feed in self._streams.items()]
         return jobs
 
     async def _serve(self) -> None:

@@ -307,10 +307,20 @@ def _links(config: Config) -> Iterator[str]:
     for broker in config.mqtt.brokers:
         if not broker.tls and not _is_local(broker.host):
             yield f"Broker {broker.address}: commands and passwords cross the network unencrypted (mqtt://)."
+    for feed in config.feeds:
+        if (stream := feed.stream) and stream.url.startswith("ws://") and not _is_local(_host_of(stream.address)):
+            yield (
+                f"Feed {feed.spec.name}: its readings come from {stream.address} unencrypted (ws://): who sits on "
+                "that network can feign them."
+            )
     for oms in config.oms:
         for gateway in oms.gateways:
-            if gateway.url.startswith("ws://") and not _is_local(gateway.address.rpartition(":")[0]):
+            if gateway.url.startswith("ws://") and not _is_local(_host_of(gateway.address)):
                 yield f"OMS {oms.name}: the sign-in to {gateway.address} crosses the network unencrypted (ws://)."
+
+
+def _host_of(address: str) -> str:
+    return address.rpartition(":")[0]
 
 
 def _is_local(host: str) -> bool:

@@ -31,7 +31,7 @@ TOP = 4
 DOORS = {
     "aiomqtt": ("adapters/mqtt",),
     "paho": ("adapters/mqtt",),
-    "websockets": ("adapters/oms", "simulator/"),
+    "websockets": ("adapters/oms", "adapters/feeds", "simulator/"),
     "tenacity": ("adapters/",),
     "prometheus_client": ("adapters/metrics",),
     "starlette": ("adapters/http",),

@@ -134,6 +134,13 @@ def test_that_qos_0_presses_get_lost_is_a_remark_which_nobody_can_mend_here(home
             "OMS prime: the sign-in to oms.example:80 crosses the network unencrypted (ws://).",
         ),
         (
+            [("feed", 2, "url", "ws://risk.example/stream")],
+            (
+                "Feed desk-risk: its readings come from risk.example:80 unencrypted (ws://): who sits on that "
+                "network can feign them."
+            ),
+        ),
+        (
             [("panic", 0, "scope", "account", 41)],
             "Panic desk-button: account 41 isn't in the list of accounts of OMS prime; one of the two is wrong.",
         ),

@@ -117,7 +117,8 @@ def test_the_sample_loads_cleanly_and_says_what_it_says(home):
     assert settings.boot == "boot-1"
     assert settings.sites[0].accounts == (14, 15)
     assert settings.sites[0].gateways == ("127.0.0.1:8087",)
-    assert [(feed.name, feed.kind) for feed in settings.feeds] == [("positions", "oms"), ("var", "mqtt")]
+    feeds = [("positions", "oms"), ("var", "mqtt"), ("desk-risk", "websocket")]
+    assert [(feed.name, feed.kind) for feed in settings.feeds] == feeds
     btc, var = settings.rules
     assert btc.warn_at == (Decimal("0.5"), Decimal("0.75"), Decimal("0.9"))
     assert "at 50, 75, 90 % of the limit" in render(describe(config))
@@ -127,6 +128,10 @@ def test_the_sample_loads_cleanly_and_says_what_it_says(home):
     assert var.on_stale is OnUnknown.TRIP
     assert var.fallback == Scope(oms="prime", account=14, user=EVERY, instrument=EVERY)
     assert config.feeds[1].shape.subscription == "risk/+/var"
+    stream = config.feeds[2].stream
+    assert (stream.url, stream.address) == ("wss://risk.example/stream", "risk.example:443")
+    assert stream.subscribe == ('{"op":"subscribe","channel":"margin"}',)
+    assert dict(stream.shape.labels) == {"account": "data.positions.acct"}
     assert config.notes() == ()
 
 
@@ -269,6 +274,7 @@ LISTEN = "it must be host:port, such as 127.0.0.1:9464"
 WAYS = "give either user_id, api_key and secret_file, or username and password_file"
 NEITHER = 'it names neither account nor user: name one, or say account = "every" for the whole OMS'
 WHOLE = '"every" without a user is the whole OMS: oms "prime" needs whole_oms = true for it'
+KINDS = '"oms" or "mqtt" or "websocket"'
 SIGNED = ": signed commands are not built yet"
 JOURNAL = "it must be sqlite:/// and a path; other databases are not built yet"
 ADDRESS = "it must be an address that begins with ws:// or wss://"
@@ -362,7 +368,7 @@ ONE_BY_ONE = [
     (("feed", 0, "oms", "other"), 'feed "positions".oms: no [[oms]] has this name; there are: prime'),
     (
         ("rule", 0, "reading", "positions"),
-        f"{RULE}.reading: no feed gives this reading; there are: hold, open_orders, position, var",
+        f"{RULE}.reading: no feed gives this reading; there are: hold, margin_usage, open_orders, position, var",
     ),
     (
         ("rule", 0, "scope", "account", "{acct}"),
@@ -419,8 +425,23 @@ ONE_BY_ONE = [
         'oms "prime".gateways: it must be a list of exactly one gateway for now',
     ),
     (("mqtt", "urls", ["mqtt://a", "mqtt://b"]), "mqtt.urls: exactly one broker is accepted for now"),
-    (("feed", 0, "kind", "websocket"), 'feed "positions": its kind must be "oms" or "mqtt"'),
-    (("feed", 0, "kind", NONE), 'feed "positions": it needs a kind: "oms" or "mqtt"'),
+    (("feed", 0, "kind", "socket"), f'feed "positions": its kind must be {KINDS}'),
+    (("feed", 0, "kind", NONE), f'feed "positions": it needs a kind: {KINDS}'),
+    (("feed", 2, "urls", "a"), 'feed "desk-risk".urls: unknown key; did you mean url?'),
+    (("feed", 2, "topic", "a"), 'feed "desk-risk".topic: unknown key'),
+    (("feed", 2, "url", NONE), 'feed "desk-risk".url: it is required'),
+    (("feed", 2, "url", "https://h"), 'feed "desk-risk".url: it must be an address that begins with ws:// or wss://'),
+    (
+        ("feed", 2, "url", "wss://me:hunter2@h/"),
+        'feed "desk-risk".url: an address carries no user and no password: they have keys of their own',
+    ),
+    (("feed", 2, "subscribe", "one"), 'feed "desk-risk".subscribe: it must be a list of at most 1000 texts'),
+    (("feed", 2, "subscribe", [""]), 'feed "desk-risk".subscribe: each message must be text of 1 to 65536 characters'),
+    (("feed", 2, "subscribe", [1]), 'feed "desk-risk".subscribe: each message must be text of 1 to 65536 characters'),
+    (("feed", 2, "reading", NONE), 'feed "desk-risk".reading: it is required'),
+    (("feed", 2, "value", NONE), 'feed "desk-risk".value: it is required'),
+    (("feed", 2, "stale_after_s", NONE), 'feed "desk-risk".stale_after_s: it is required'),
+    (("feed", 2, "value", ".".join("a" * 33)), 'feed "desk-risk": a path has at most 32 names'),
     (("daemon", "journal", "postgresql://u:p@h/d"), f"daemon.journal: {JOURNAL}"),
     (("daemon", "journal", "killswitch.db"), f"daemon.journal: {JOURNAL}"),
     (("daemon", "journal", "sqlite:///"), "daemon.journal: after sqlite:/// it needs the path of a file"),

@@ -100,6 +100,7 @@ CLEAN = {
     "adapters/__init__.py": "",
     "adapters/oms.py": "import websockets, tenacity\nfrom killswitch.wire.alphapoint import decode\n",
     "adapters/oms_link.py": "from killswitch.adapters.oms import Link\nimport websockets.asyncio.client\n",
+    "adapters/feeds_socket.py": "import websockets\n",
     "adapters/mqtt.py": "import aiomqtt\nfrom paho.mqtt import client\n",
     "adapters/journal.py": "import sqlite3\n",
     "simulator/__init__.py": "",

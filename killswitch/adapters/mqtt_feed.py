@@ -1,98 +1,37 @@
 """The feed link: readings over MQTT, on a client of its own with a clean session.
 
 What was published while we were away is old: nobody keeps it for us. Messages are read where the socket
-hands them over; what then waits for the loop is bounded (Backlog).
+hands them over; what then waits for the loop is bounded (domain/backlog.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import secrets
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import aiomqtt
 
 from killswitch.adapters import mqtt_session
 from killswitch.adapters.mqtt_session import Backoff, Broker, connected, in_words
-from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading
+from killswitch.domain.backlog import Backlog
+from killswitch.domain.messages import FeedDown, FeedUp
 from killswitch.wire.feed import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from killswitch.domain.messages import Event
     from killswitch.wire.feed import FeedShape
 
 SLICE: Final = 200
 """Readings handed over in one go; then the loop has its turn, so that a flood doesn't hold up a cancel."""
-WAITING_MAX: Final = 10_000
 TOPICS_MAX: Final = 10_000
 SUBSCRIBE_AGAIN_S: Final = 5.0
 
-Waiting: TypeAlias = Reading | BadReading
-
 log = logging.getLogger("killswitch.mqtt")
-
-
-class Backlog:
-    """Readings that wait for the loop, in order of arrival.
-
-    Below its limit it drops and merges nothing. At the limit each series keeps its first, lowest, highest and
-    last reading, so that a spike stays a spike, and a bad one its first and last of each reason; `conflated`
-    counts what went. It then holds at most four of each series, and the limit is never below twice that, so
-    merging stays cheap however many series there are.
-    """
-
-    def __init__(self, limit: int = WAITING_MAX) -> None:
-        self.conflated = 0
-        self._smallest, self._limit = limit, limit
-        self._waiting: deque[Waiting] = deque()
-        self._some = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def put(self, readings: Iterable[Waiting]) -> None:
-        self._waiting.extend(readings)
-        if len(self._waiting) > self._limit:
-            self._conflate()
-        if self._waiting:
-            self._some.set()
-
-    async def take(self, most: int) -> list[Waiting]:
-        """The oldest, at least one, at most `most`."""
-        while not self._waiting:
-            self._some.clear()
-            await self._some.wait()
-        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-
-    def _conflate(self) -> None:
-        series: dict[object, list[tuple[int, Waiting]]] = {}
-        for place in enumerate(self._waiting):
-            match place[1]:
-                case Reading(feed=feed, name=name, labels=labels):
-                    series.setdefault((feed, name, labels), []).append(place)
-                case BadReading(feed=feed, name=name, labels=labels, reason=reason):
-                    series.setdefault((feed, name, labels, reason), []).append(place)
-        kept = dict(itertools.chain.from_iterable(map(_extremes, series.values())))
-        self.conflated += len(self._waiting) - len(kept)
-        self._waiting = deque(kept[place] for place in sorted(kept))
-        self._limit = max(self._smallest, 2 * len(self._waiting))
-        log.warning("readings come faster than they are judged: %d merged so far", self.conflated)
-
-
-def _extremes(places: list[tuple[int, Waiting]]) -> set[tuple[int, Waiting]]:
-    kept = {places[0], places[-1]}
-    values = [(reading.value, place) for place, reading in places if isinstance(reading, Reading)]
-    if values:
-        by_place = dict(places)
-        for _, place in (min(values), max(values)):
-            kept.add((place, by_place[place]))
-    return kept
 
 
 class FeedLink:
@@ -111,6 +50,7 @@ class FeedLink:
         self._broker, self._identifier = broker, f"killswitch-{name}-feeds-{secrets.token_hex(4)}"
         self._feeds, self._submit, self._wall = tuple(feeds), submit, wall
         self._backlog = Backlog()
+        self._some = asyncio.Event()  # something waits in it
         self._told: dict[str, str] = {}  # feed -> why it is down, as last reported
         self._of_topic: dict[str, tuple[FeedShape, ...]] = {}
 
@@ -185,7 +125,10 @@ class FeedLink:
     def _arrive(self, message: aiomqtt.Message) -> None:
         topic, payload, retained, wall = message.topic.value, message.payload, message.retain, self._wall()
         for feed in self._feeds_of(topic):
-            self._backlog.put(read(feed, topic, bytes(payload), retained=retained, wall=wall))
+            if self._backlog.put(read(feed, topic, bytes(payload), retained=retained, wall=wall)):
+                merged = self._backlog.conflated
+                log.warning("readings come faster than they are judged: %d merged so far", merged)
+        self._some.set()
 
     def _feeds_of(self, topic: str) -> tuple[FeedShape, ...]:
         found = self._of_topic.get(topic)
@@ -198,6 +141,9 @@ class FeedLink:
 
     async def _hand_over(self) -> None:
         while True:
-            for reading in await self._backlog.take(SLICE):
+            if not self._backlog:
+                self._some.clear()
+                await self._some.wait()
+            for reading in self._backlog.take(SLICE):
                 self._submit(reading)
             await asyncio.sleep(0)

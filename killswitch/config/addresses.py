@@ -133,6 +133,7 @@ def _journal(value: object) -> str:
 
 Brokers = Annotated[tuple[Annotated[str, PlainValidator(_broker)], ...], BeforeValidator(_brokers)]
 Gateways = Annotated[tuple[Annotated[str, PlainValidator(_gateway)], ...], BeforeValidator(_gateways)]
+StreamUrl = Annotated[str, PlainValidator(_gateway)]
 Listen = Annotated[str, PlainValidator(_listen)]
 ButtonTopic = Annotated[str, PlainValidator(_button_topic)]
 FeedTopic = Annotated[str, PlainValidator(_feed_topic)]

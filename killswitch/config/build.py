@@ -6,11 +6,11 @@ import hashlib
 import ipaddress
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 from urllib.parse import urlsplit
 
 from killswitch.config.mistakes import Mistake
-from killswitch.config.models import MqttFeedTable, OmsFeedTable
+from killswitch.config.models import MqttFeedTable, OmsFeedTable, WebSocketFeedTable
 from killswitch.config.tables import (
     Broker,
     Commands,
@@ -24,6 +24,7 @@ from killswitch.config.tables import (
     Panic,
     PasswordSignIn,
     SignIn,
+    Stream,
 )
 from killswitch.domain.scope import EVERY, Every, Scope
 from killswitch.domain.settings import (
@@ -35,7 +36,7 @@ from killswitch.domain.settings import (
     RetryPolicy,
     ScopeTemplate,
 )
-from killswitch.wire.feed import FeedShape, ShapeError
+from killswitch.wire.feed import FeedShape, ShapeError, StreamShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         CommandsTable,
         ConfirmTable,
         DaemonTable,
+        FeedTable,
         HttpTable,
         MqttTable,
         OmsTable,
@@ -159,11 +161,20 @@ def panic(table: PanicTable) -> Panic:
     return Panic(name=table.name, topic=table.topic, match=table.match, scope=scope(table.scope))
 
 
-def feeds(tables: Iterable[OmsFeedTable | MqttFeedTable]) -> tuple[tuple[Feed, ...], list[Mistake]]:
+def feeds(tables: Iterable[FeedTable]) -> tuple[tuple[Feed, ...], list[Mistake]]:
     """The feeds, and what the reader of payloads says about a shape: it has the last word on it."""
     built, wrong = [], []
     for index, table in enumerate(tables):
-        if isinstance(table, OmsFeedTable):
+        try:
+            built.append(_feed(table))
+        except ShapeError as error:
+            wrong.append(Mistake(("feed", index), str(error)))
+    return tuple(built), wrong
+
+
+def _feed(table: FeedTable) -> Feed:
+    match table:
+        case OmsFeedTable():
             spec = FeedSpec(
                 name=table.name,
                 kind="oms",
@@ -171,9 +182,8 @@ def feeds(tables: Iterable[OmsFeedTable | MqttFeedTable]) -> tuple[tuple[Feed, .
                 oms=table.oms,
                 snapshot_every_s=table.snapshot_every_s,
             )
-            built.append(Feed(spec=spec))
-            continue
-        try:
+            return Feed(spec=spec)
+        case MqttFeedTable():
             shape = FeedShape(
                 name=table.name,
                 topic=table.topic,
@@ -182,12 +192,25 @@ def feeds(tables: Iterable[OmsFeedTable | MqttFeedTable]) -> tuple[tuple[Feed, .
                 labels=dict(table.labels),
                 time=table.time,
             )
-        except ShapeError as error:
-            wrong.append(Mistake(("feed", index), str(error)))
-            continue
-        spec = FeedSpec(name=table.name, kind="mqtt", stale_after_s=table.stale_after_s, reading=table.reading)
-        built.append(Feed(spec=spec, shape=shape))
-    return tuple(built), wrong
+            spec = FeedSpec(name=table.name, kind="mqtt", stale_after_s=table.stale_after_s, reading=table.reading)
+            return Feed(spec=spec, shape=shape)
+        case WebSocketFeedTable():
+            stream = Stream(
+                url=table.url,
+                address=_address(table.url),
+                subscribe=table.subscribe,
+                shape=StreamShape(
+                    name=table.name,
+                    reading=table.reading,
+                    value=table.value,
+                    labels=dict(table.labels),
+                    time=table.time,
+                ),
+            )
+            spec = FeedSpec(name=table.name, kind="websocket", stale_after_s=table.stale_after_s, reading=table.reading)
+            return Feed(spec=spec, stream=stream)
+        case _:
+            assert_never(table)
 
 
 def rule(table: RuleTable) -> LimitRule:

@@ -23,6 +23,7 @@ Loc = tuple[str | int, ...]
 Raw = dict[str, object]
 """What the sources hold, merged, before anything was checked."""
 
+_FEED_KINDS: Final = ("oms", "mqtt", "websocket")
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _ENV_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,100}")
 
@@ -90,7 +91,7 @@ def of_shape(error: ValidationError, raw: Mapping[str, object]) -> list[Mistake]
 def _untagged(loc: Loc) -> tuple[Loc, tuple[str, ...]]:
     """A feed's place has its kind in it (feed, 0, mqtt, topic): out of the place, but among the words."""
     words = tuple(part for part in loc if isinstance(part, str))
-    tagged = len(loc) > 2 and loc[0] == "feed" and loc[2] in ("oms", "mqtt")
+    tagged = len(loc) > 2 and loc[0] == "feed" and loc[2] in _FEED_KINDS
     return (loc[:2] + loc[3:] if tagged else loc), words
 
 
@@ -107,7 +108,8 @@ def _sentence(kind: str, message: str, loc: Loc, words: tuple[str, ...], raw: Ma
             return probably(words[-1], keys_of(model))
         case "union_tag_not_found" | "union_tag_invalid":
             row = rows_of(raw, "feed")[int(loc[1])]
-            return 'its kind must be "oms" or "mqtt"' if "kind" in row else 'it needs a kind: "oms" or "mqtt"'
+            kinds = " or ".join(f'"{each}"' for each in _FEED_KINDS)
+            return f"its kind must be {kinds}" if "kind" in row else f"it needs a kind: {kinds}"
         case "tuple_type" | "list_type":
             return f"it must be a list of tables: [[{loc[0]}]]" if loc[0] in ARRAYS else "it must be a list"
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -120,6 +120,21 @@ class MqttFeedTable(Table):
     stale_after_s: v.Seconds
 
 
+class WebSocketFeedTable(Table):
+    name: v.Name
+    kind: Literal["websocket"]
+    url: a.StreamUrl
+    subscribe: v.Messages = ()
+    reading: v.Name
+    value: v.PathInJson
+    labels: v.LabelPaths = ()
+    time: v.PathInJson | None = None
+    stale_after_s: v.Seconds
+
+
+FeedTable = Annotated[OmsFeedTable | MqttFeedTable | WebSocketFeedTable, Field(discriminator="kind")]
+
+
 class RuleTable(Table):
     name: v.Name
     owner: v.Text = ""
@@ -152,7 +167,7 @@ class Tables(BaseSettings):
     commands: CommandsTable = CommandsTable()
     oms: tuple[OmsTable, ...]
     panic: tuple[PanicTable, ...] = ()
-    feed: tuple[Annotated[OmsFeedTable | MqttFeedTable, Field(discriminator="kind")], ...] = ()
+    feed: tuple[FeedTable, ...] = ()
     rule: tuple[RuleTable, ...] = ()
 
 
@@ -176,6 +191,7 @@ MODELS: Final[dict[tuple[str, ...], type[BaseModel]]] = {
     ("panic", "scope"): ScopeTable,
     ("feed", "oms"): OmsFeedTable,
     ("feed", "mqtt"): MqttFeedTable,
+    ("feed", "websocket"): WebSocketFeedTable,
     ("rule",): RuleTable,
     ("rule", "scope"): TemplateTable,
     ("rule", "fallback"): ScopeTable,

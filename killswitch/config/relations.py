@@ -205,7 +205,7 @@ def _sources(raw: Raw) -> list[_Source]:
         if row.get("kind") == "oms":
             oms = _text(row, "oms")
             found += [_Source(feed, reading, labels, oms) for reading, labels in OMS_READINGS.items()]
-        elif row.get("kind") == "mqtt" and is_name(row.get("reading")):
+        elif row.get("kind") in ("mqtt", "websocket") and is_name(row.get("reading")):
             labels = [*labels_of(_text(row, "topic")), *_table(row, "labels")]
             known = tuple(label for label in labels if is_label(label))
             found.append(_Source(feed, _text(row, "reading"), known, None))

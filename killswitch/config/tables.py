@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from killswitch.config.values import Secret
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec
-    from killswitch.wire.feed import FeedShape
+    from killswitch.wire.feed import FeedShape, StreamShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +120,22 @@ class Panic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Where a WebSocket feed's messages come from, and how they are read. `address`: host:port, for people."""
+
+    url: str
+    address: str
+    subscribe: tuple[str, ...]
+    shape: StreamShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """A source of readings. `shape`: how an MQTT feed's payloads are read; None for an OMS feed."""
+    """A source of readings. `shape`: how an MQTT feed's payloads are read. `stream`: a WebSocket feed's."""
 
     spec: FeedSpec
     shape: FeedShape | None = None
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

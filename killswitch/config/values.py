@@ -24,6 +24,9 @@ DIGITS_MAX: Final = 64
 POWER_MAX: Final = 300
 """Digits and powers of ten of a limit: what a reading can have (wire/feed.py), so that comparing stays cheap."""
 
+MESSAGES_MAX: Final = 1000
+MESSAGE_MAX: Final = 65_536
+
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,30})")
@@ -273,6 +276,16 @@ def _accounts(value: object) -> tuple[object, ...]:
     return tuple(value)
 
 
+def _messages(value: object) -> tuple[str, ...]:
+    """Text messages; each may have several lines, since it is sent as it stands."""
+    if not isinstance(value, list) or len(value) > MESSAGES_MAX:
+        raise wrong(f"it must be a list of at most {MESSAGES_MAX} texts")
+    for text in value:
+        if not isinstance(text, str) or not 0 < len(text) <= MESSAGE_MAX or re.search("[\x00\ud800-\udfff]", text):
+            raise wrong(f"each message must be text of 1 to {MESSAGE_MAX} characters")
+    return tuple(value)
+
+
 def one_of(*choices: object, why: str = "") -> PlainValidator:
     """A validator for a closed choice; `why` follows the sentence. `True` is not 1 and 0 is not `False` here."""
     shown = " or ".join(json.dumps(choice) for choice in choices)
@@ -293,6 +306,7 @@ Name = Annotated[str, PlainValidator(_name)]
 Text = Annotated[str, PlainValidator(_text)]
 Said = Annotated[str, PlainValidator(_said)]
 PathInJson = Annotated[str, PlainValidator(_path_in_json)]
+Messages = Annotated[tuple[str, ...], PlainValidator(_messages)]
 Where = Annotated[tuple[tuple[str, str], ...], PlainValidator(where)]
 LabelPaths = Annotated[tuple[tuple[str, str], ...], PlainValidator(label_paths)]
 Matching = Annotated[Match, PlainValidator(match)]

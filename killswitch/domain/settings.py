@@ -97,10 +97,10 @@ class LimitRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedSpec:
-    """A source of readings. `reading`: the name of an MQTT feed's reading; an OMS feed has built-in ones."""
+    """A source of readings. `reading`: the name of an MQTT or WebSocket feed's; an OMS feed has built-in ones."""
 
     name: str
-    kind: Literal["oms", "mqtt"]
+    kind: Literal["oms", "mqtt", "websocket"]
     stale_after_s: float
     oms: str | None = None
     reading: str | None = None

@@ -1,5 +1,8 @@
 """A feed's payload -> Reading or BadReading. Whatever the bytes, nothing else comes out.
 
+`read` takes a delivery over MQTT, which is one reading; `read_stream` a message of a WebSocket, which may hold
+several, or none: acknowledgements and heartbeats come the same way.
+
 A number is a JSON number or a string that is exactly one JSON number. NaN, infinities, text, booleans and
 null are no numbers: they make a BadReading, which a rule's on_bad judges; none of them is ever a value.
 """
@@ -17,7 +20,7 @@ import msgspec
 from killswitch.domain.messages import BadReading, Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from killswitch.domain.messages import Number
 
@@ -34,6 +37,12 @@ Reason: TypeAlias = Literal[
 
 SIZE_MAX: Final = 64 * 1024
 """Bytes of a payload: a reading is some hundred."""
+STREAM_SIZE_MAX: Final = 2**20
+"""Bytes of a WebSocket message, which may hold a whole desk's readings."""
+STREAM_READINGS_MAX: Final = 10_000
+"""Readings in one message; what follows them is one bad reading."""
+NAMES_MAX: Final = 32
+"""Names in a path."""
 LABEL_MAX: Final = 200
 DIGITS_MAX: Final = 64
 POWER_MAX: Final = 300
@@ -95,9 +104,7 @@ class FeedShape:
             raise ShapeError("each label has one place: a level of the topic or a path")
         if self.value is None and (self.labels or self.time is not None):
             raise ShapeError("labels and time by path need a value by path")
-        for path in (self.value, self.time, *self.labels.values()):
-            if path is not None and not all(path.split(".")):
-                raise ShapeError("a path is names with dots between them")
+        _check_paths(self.value, self.time, *self.labels.values())
 
     @property
     def subscription(self) -> str:
@@ -112,6 +119,35 @@ class FeedShape:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamShape:
+    """How the messages of one WebSocket feed are read. Paths as in a FeedShape, all from the top of a message.
+
+    Where the path of the value meets a list, each of its elements makes a reading of its own. A label's path and
+    the time's go through the same elements as far as they go the same way: with value "data.positions.margin"
+    the label "data.positions.acct" is of the element that the margin is in, and "data.venue" of all of them. A
+    list that the value's path doesn't meet is no label, and neither is a list right inside a list a reading.
+    Raises ShapeError.
+    """
+
+    name: str
+    reading: str
+    value: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    time: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_paths(self.value, self.time, *self.labels.values())
+
+
+def _check_paths(*paths: str | None) -> None:
+    for path in paths:
+        if path is not None and not all(path.split(".")):
+            raise ShapeError("a path is names with dots between them")
+        if path is not None and path.count(".") >= NAMES_MAX:
+            raise ShapeError(f"a path has at most {NAMES_MAX} names")
+
+
 def read(
     shape: FeedShape, topic: str, payload: bytes, *, retained: bool, wall: float
 ) -> tuple[Reading | BadReading, ...]:
@@ -124,32 +160,107 @@ def read(
     labels: dict[str, str] = {}
     try:
         _topic_labels(shape, topic, labels)
-        said = _parse(payload)
+        said = _parse(payload, SIZE_MAX)
         _payload_labels(shape, said, labels)
-        value = _number(said if shape.value is None else _at(said, shape.value, "no_value"), shape.reading)
-        source_at = None if shape.time is None else _instant(_at(said, shape.time, "bad_time"))
+        value = _number(said if shape.value is None else _at(said, shape.value.split("."), "no_value"), shape.reading)
+        source_at = None if shape.time is None else _instant(_at(said, shape.time.split("."), "bad_time"))
     except _Bad as bad:
-        return (
-            BadReading(
-                wall=wall,
-                feed=shape.name,
-                name=shape.reading,
-                labels=_sorted(labels) or None,
-                reason=bad.reason,
-            ),
-        )
-    return (
-        Reading(
-            wall=wall,
-            feed=shape.name,
-            name=shape.reading,
-            labels=_sorted(labels),
-            value=value,
-            lag_s=0.0 if source_at is None else max(0.0, wall - source_at),
-            # Whoever connects gets it again and again: without a time of its own nobody knows how old it is.
-            fresh=source_at is not None or not retained,
-            source_at=source_at,
-        ),
+        return (_bad(shape, labels, bad.reason, wall),)
+    # Whoever connects gets it again and again: without a time of its own nobody knows how old it is.
+    fresh = source_at is not None or not retained
+    return (_good(shape, labels, value, source_at, wall, fresh=fresh),)
+
+
+def read_stream(shape: StreamShape, message: bytes, *, wall: float) -> Iterator[Reading | BadReading]:
+    """One message of a WebSocket, reading by reading: the caller may breathe between them.
+
+    A message in which neither the value nor any label is found isn't the feed's: an acknowledgement, a
+    heartbeat. Nothing comes of it, and a feed that gives nothing else falls silent. An element of a list that
+    the value's path leads to is meant as a reading, and is a bad one when it lacks them.
+    """
+    try:
+        said = _parse(message, STREAM_SIZE_MAX)
+    except _Bad as bad:
+        yield _bad(shape, {}, bad.reason, wall)
+        return
+    names = shape.value.split(".")
+    for count, (trail, listed) in enumerate(_trails((said,), names, listed=False)):
+        if count >= STREAM_READINGS_MAX:
+            yield _bad(shape, {}, "too_long", wall)
+            return
+        found = len(trail) > len(names) or any(_is_beside(trail, names, path) for path in shape.labels.values())
+        if found or listed:
+            yield _of_element(shape, trail, names, wall)
+
+
+def _trails(trail: tuple[object, ...], names: list[str], *, listed: bool) -> Iterator[tuple[tuple[object, ...], bool]]:
+    """Each way that a path can go: what stands after none of its names, after one, …, as far as it leads.
+
+    With it whether the way goes through a list below the top of the message.
+    """
+    here, done = trail[-1], len(trail) - 1
+    is_list = isinstance(here, list)
+    for element in here if isinstance(here, list) else (here,):
+        chosen = (*trail[:-1], element)
+        through = listed or (is_list and done > 0)
+        if done < len(names) and isinstance(element, dict) and names[done] in element:
+            yield from _trails((*chosen, element[names[done]]), names, listed=through)
+        else:
+            yield chosen, through
+
+
+def _of_element(shape: StreamShape, trail: tuple[object, ...], names: list[str], wall: float) -> Reading | BadReading:
+    labels: dict[str, str] = {}
+    try:
+        for name, path in shape.labels.items():
+            labels[name] = _label(_beside(trail, names, path, "no_label"))
+        value = _number(_beside(trail, names, shape.value, "no_value"), shape.reading)
+        source_at = None if shape.time is None else _instant(_beside(trail, names, shape.time, "bad_time"))
+    except _Bad as bad:
+        return _bad(shape, labels, bad.reason, wall)
+    return _good(shape, labels, value, source_at, wall, fresh=True)
+
+
+def _beside(trail: tuple[object, ...], along: list[str], path: str, reason: Reason) -> object:
+    """Where another path leads: through the same elements as far as it goes the same way."""
+    names, same = path.split("."), 0
+    while same < min(len(names), len(along)) and names[same] == along[same]:
+        same += 1
+    if same >= len(trail):
+        raise _Bad(reason)
+    return _at(trail[same], names[same:], reason)
+
+
+def _is_beside(trail: tuple[object, ...], along: list[str], path: str) -> bool:
+    try:
+        _beside(trail, along, path, "no_label")
+    except _Bad:
+        return False
+    return True
+
+
+def _bad(shape: FeedShape | StreamShape, labels: dict[str, str], reason: Reason, wall: float) -> BadReading:
+    return BadReading(wall=wall, feed=shape.name, name=shape.reading, labels=_sorted(labels) or None, reason=reason)
+
+
+def _good(
+    shape: FeedShape | StreamShape,
+    labels: dict[str, str],
+    value: Number,
+    source_at: float | None,
+    wall: float,
+    *,
+    fresh: bool,
+) -> Reading:
+    return Reading(
+        wall=wall,
+        feed=shape.name,
+        name=shape.reading,
+        labels=_sorted(labels),
+        value=value,
+        lag_s=0.0 if source_at is None else max(0.0, wall - source_at),
+        fresh=fresh,
+        source_at=source_at,
     )
 
 
@@ -157,8 +268,8 @@ def _sorted(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(labels.items()))
 
 
-def _parse(payload: bytes) -> object:
-    if len(payload) > SIZE_MAX:
+def _parse(payload: bytes, size_max: int) -> object:
+    if len(payload) > size_max:
         raise _Bad("too_long")
     try:
         return _decoder.decode(payload)
@@ -169,8 +280,8 @@ def _parse(payload: bytes) -> object:
 _decoder: Final = msgspec.json.Decoder(float_hook=_Text)
 
 
-def _at(said: object, path: str, reason: Reason) -> object:
-    for name in path.split("."):
+def _at(said: object, names: Iterable[str], reason: Reason) -> object:
+    for name in names:
         said = said.get(name, _MISSING) if isinstance(said, dict) else _MISSING
         if said is _MISSING:
             raise _Bad(reason)
@@ -187,7 +298,7 @@ def _topic_labels(shape: FeedShape, topic: str, labels: dict[str, str]) -> None:
 
 def _payload_labels(shape: FeedShape, said: object, labels: dict[str, str]) -> None:
     for name, path in shape.labels.items():
-        labels[name] = _label(_at(said, path, "no_label"))
+        labels[name] = _label(_at(said, path.split("."), "no_label"))
 
 
 def _label(value: object) -> str:

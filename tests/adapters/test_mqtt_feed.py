@@ -1,13 +1,11 @@
-"""The feed link against a real Mosquitto, and the backlog where readings wait."""
+"""The feed link against a real Mosquitto."""
 
 import asyncio
 import contextlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from killswitch.adapters.mqtt_feed import Backlog, FeedLink
+from killswitch.adapters.mqtt_feed import FeedLink
 from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading
 from killswitch.wire.feed import FeedShape
 from tests.mosquitto import (
@@ -114,69 +112,3 @@ async def test_a_flood_of_readings_comes_through_whole(mosquitto):
                 await asyncio.gather(*(client.publish("margin", str(n), qos=0) for n in range(start, start + 100)))
         await inbox.until(lambda box: len(box.of(Reading)) == 3000)
         assert link.conflated == 0
-
-
-# --- the backlog -------------------------------------------------------------------------------------------
-
-
-def reading(value, series="s"):
-    return Reading(wall=0.0, feed="f", name="n", labels=(("series", series),), value=value)
-
-
-async def drained(backlog):
-    found = []
-    while len(backlog):
-        found += await backlog.take(7)
-    return found
-
-
-async def test_below_its_limit_nothing_is_merged():
-    backlog = Backlog(limit=100)
-    readings = [reading(float(n)) for n in range(100)]
-    for one in readings:
-        backlog.put([one])
-    assert await drained(backlog) == readings
-    assert backlog.conflated == 0
-
-
-async def test_at_the_limit_a_spike_stays_a_spike():
-    backlog = Backlog(limit=10)
-    values = [49.0, 49.5, 51.0, 48.0, 47.0, 49.0, 49.1, 49.2, 49.3, 49.4, 49.6]
-    for value in values:
-        backlog.put([reading(value)])
-    assert [r.value for r in await drained(backlog)] == [49.0, 51.0, 47.0, 49.6]
-    assert backlog.conflated == 7
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-5, 5)), min_size=1, max_size=80))
-def test_first_lowest_highest_and_last_of_each_series_survive_in_order(pushed):
-    async def run():
-        backlog = Backlog(limit=12)
-        for series, value in pushed:
-            backlog.put([reading(float(value), series)])
-        kept = await drained(backlog)
-        assert len(kept) + backlog.conflated == len(pushed)
-        assert len(kept) <= 24 + 1
-        for name in "abc":
-            sent = [float(v) for s, v in pushed if s == name]
-            got = [r.value for r in kept if dict(r.labels)["series"] == name]
-            assert not sent or (got[0], min(got), max(got), got[-1]) == (sent[0], min(sent), max(sent), sent[-1])
-            rest = iter(sent)
-            assert all(value in rest for value in got)  # a subsequence: the order is that of arrival
-
-    asyncio.run(run())
-
-
-async def test_a_bad_reading_is_kept_for_each_reason():
-    backlog = Backlog(limit=10)
-    for n in range(30):
-        why = ("no_value", "bad_time")[n % 2]
-        backlog.put([BadReading(wall=float(n), feed="f", name="n", labels=None, reason=why)])
-    assert {bad.reason for bad in await drained(backlog)} == {"no_value", "bad_time"}
-
-
-async def test_many_series_are_kept_each_however_small_the_limit():
-    backlog = Backlog(limit=10)
-    for n in range(100):
-        backlog.put([reading(float(n), f"s{n}")])
-    assert len(await drained(backlog)) == 100

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
+from websockets.asyncio.server import serve
 
 from killswitch.simulator.faults import Deaf
 from killswitch.simulator.world import SimulatorOptions
@@ -127,6 +129,71 @@ async def test_a_quiet_account_does_not_go_stale(tmp_path):
         assert house.running
         assert not house.cancels()
         assert not {"tripped", "stale"} & set(house.letters.kinds())
+
+
+@contextlib.asynccontextmanager
+async def risk_stream():
+    """Another system's WebSocket: its port, what it was asked, and a way to say something to everybody there."""
+    asked, there = [], []
+
+    async def handle(connection):
+        asked.append(await connection.recv())
+        await connection.send('{"op":"subscribed"}')
+        there.append(connection)
+        await connection.wait_closed()
+
+    async def say(*rows):
+        positions = [{"acct": account, "margin": margin} for account, margin in rows]
+        for connection in there:
+            await connection.send(json.dumps({"data": {"positions": positions}}))
+
+    async with serve(handle, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1], asked, say
+
+
+STREAM = """
+[[feed]]
+name = "desk-risk"
+kind = "websocket"
+url = "ws://127.0.0.1:%s/stream"
+subscribe = ['{"op":"subscribe"}']
+reading = "margin_usage"
+value = "data.positions.margin"
+labels = { account = "data.positions.acct" }
+stale_after_s = 60
+
+[[rule]]
+name = "margin"
+reading = "margin_usage"
+kind = "limit"
+above = 0.9
+scope = { oms = "prime", account = "{account}" }
+"""
+
+
+async def test_a_websocket_reading_over_its_limit_trips_at_that_reading_and_not_one_earlier(tmp_path):
+    async with risk_stream() as (port, asked, say), House(tmp_path, options=ORDERS, tables=STREAM % port) as house:
+        others = house.open() - house.open(account=15)
+        await house.start()
+        await until(lambda: asked, "the feed has subscribed")
+        readings = "killswitch_readings_total{feed=desk-risk}"
+        for n, margin in enumerate((0.1, 0.5, 0.9), start=1):
+            await say((14, 0.2), (15, margin), (16, "0.9"))
+            await house.metric(readings, 3 * n)
+        await say((15, None), (14, "NaN"), (15, True))
+        await house.metric("killswitch_bad_readings_total{feed=desk-risk,reason=not_a_number}", 3)
+        assert not house.trips()
+        assert not house.cancels()
+
+        await say((14, 0.3), (15, "0.9000001"), (16, 0.4))
+        name = await house.any_trip()
+        assert house.trip_of(name)["scope"] == {"oms": "prime", "account": 15}
+        assert house.trip_of(name)["causes"][0]["last"] == "0.9000001"
+        assert house.cancels() == [{"OMSId": 1, "AccountId": 15}]
+        assert house.open() == others
+        assert asked == ['{"op":"subscribe"}']
+        await house.metric("killswitch_trips_total{kind=limit,rule=margin}", 1)
+        assert (await house.metrics())[readings] == 12
 
 
 async def test_a_dead_feed_trips_the_fallback_of_a_rule_that_asks_for_it(tmp_path):

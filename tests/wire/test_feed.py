@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from killswitch.domain.messages import BadReading, Reading
 from killswitch.wire import feed
-from killswitch.wire.feed import FeedShape, ShapeError
+from killswitch.wire.feed import STREAM_READINGS_MAX, FeedShape, ShapeError, StreamShape, read_stream
 
 WALL = 1795341600.0  # 2026-11-22T10:00:00Z
 VAR = FeedShape(
@@ -286,3 +286,189 @@ def test_a_written_number_is_kept_exactly_or_refused(number):
             assert reading.value == number
         else:
             assert reading.reason == "out_of_range"
+
+
+# --- messages of a WebSocket ---------------------------------------------------------------------------------
+
+DESK = StreamShape(
+    name="desk",
+    reading="margin",
+    value="data.positions.margin",
+    labels={"account": "data.positions.acct", "venue": "data.venue"},
+    time="data.positions.ts",
+)
+FLAT = StreamShape(name="flat", reading="margin", value="margin", labels={"account": "acct"})
+
+
+def stream(shape, message):
+    raw = message if isinstance(message, bytes) else json.dumps(message).encode()
+    return list(read_stream(shape, raw, wall=WALL))
+
+
+def told(shape, message):
+    """Each reading as (labels, value or reason)."""
+    return [(dict(r.labels or ()), r.value if isinstance(r, Reading) else r.reason) for r in stream(shape, message)]
+
+
+def desk(*rows, **more):
+    return {"op": "update", "data": {"venue": "X", "positions": list(rows)} | more}
+
+
+def row(account, margin, lag_s=1):
+    return {"acct": account, "margin": margin, "ts": (WALL - lag_s) * 1000}
+
+
+def test_a_message_without_lists_is_one_reading():
+    assert stream(FLAT, {"acct": 14, "margin": "0.75", "more": 1}) == [
+        Reading(wall=WALL, feed="flat", name="margin", labels=(("account", "14"),), value=0.75)
+    ]
+
+
+def test_each_element_of_a_list_on_the_way_is_a_reading_with_its_own_labels_and_time():
+    readings = stream(DESK, desk(row(14, 0.5, 3), row(15, 0.75, 2)))
+    assert [(dict(r.labels), r.value, r.lag_s, r.fresh) for r in readings] == [
+        ({"account": "14", "venue": "X"}, 0.5, 3.0, True),
+        ({"account": "15", "venue": "X"}, 0.75, 2.0, True),
+    ]
+
+
+def test_a_bad_element_is_bad_alone():
+    found = told(DESK, desk(row(14, 0.5), row(15, "high"), row(16, None), {"acct": 17}, {}, row(18, 0.25)))
+    assert found == [
+        ({"account": "14", "venue": "X"}, 0.5),
+        ({"account": "15", "venue": "X"}, "not_a_number"),
+        ({"account": "16", "venue": "X"}, "not_a_number"),
+        ({"account": "17", "venue": "X"}, "no_value"),
+        ({}, "no_label"),
+        ({"account": "18", "venue": "X"}, 0.25),
+    ]
+
+
+def test_lists_within_lists_and_a_list_at_the_top_are_gone_through():
+    nested = StreamShape(
+        name="n", reading="m", value="desks.rows.m", labels={"desk": "desks.id", "row": "desks.rows.id"}
+    )
+    said = [
+        {"desks": [{"id": 1, "rows": [{"id": 1, "m": 1}, {"id": 2, "m": 2}]}, {"id": 2, "rows": [{"id": 1, "m": 3}]}]},
+        {"desks": [{"id": 3, "rows": []}]},
+    ]
+    assert told(nested, said) == [
+        ({"desk": "1", "row": "1"}, 1.0),
+        ({"desk": "1", "row": "2"}, 2.0),
+        ({"desk": "2", "row": "1"}, 3.0),
+    ]
+    numbers = StreamShape(name="n", reading="m", value="a")
+    assert told(numbers, {"a": [1, 2, "x", [3]]}) == [({}, 1.0), ({}, 2.0), ({}, "not_a_number"), ({}, "not_a_number")]
+
+
+def test_a_label_in_a_list_that_the_value_is_not_in_is_no_label():
+    shape = StreamShape(name="s", reading="m", value="rows.m", labels={"account": "accts.id"})
+    assert told(shape, {"rows": [{"m": 1}], "accts": [{"id": 14}]}) == [({}, "no_label")]
+    assert told(shape, {"rows": [{"m": 1}], "accts": {"id": [14]}}) == [({}, "bad_label")]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"op": "subscribed", "channel": "margin"},
+        {"data": {"positions": []}},
+        {"data": {}},
+        {"data": None},
+        {"event": "heartbeat", "ts": 1},
+        [],
+        [1, "hb"],
+        5,
+        None,
+        b'"pong"',
+    ],
+)
+def test_what_holds_neither_value_nor_label_is_passed_over(message):
+    assert stream(DESK, message) == []
+    assert stream(FLAT, message) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ({"acct": 14}, ({"account": "14"}, "no_value")),
+        ({"margin": 1}, ({}, "no_label")),
+        ({"acct": 14.0, "margin": 1}, ({}, "bad_label")),
+        ({"acct": None, "margin": 1}, ({}, "bad_label")),
+        ({"acct": [14], "margin": 1}, ({}, "bad_label")),
+        ({"acct": 14, "margin": True}, ({"account": "14"}, "not_a_number")),
+        ({"acct": 14, "margin": {}}, ({"account": "14"}, "not_a_number")),
+        (b'{"acct":14,"margin":NaN}', ({}, "not_json")),
+        (b'{"acct":14,"margin":1e999}', ({"account": "14"}, "out_of_range")),
+        (b"pong", ({}, "not_json")),
+        (b"", ({}, "not_json")),
+        (b'{"acct":14,"margin":1}' + b" " * 2**20, ({}, "too_long")),
+    ],
+)
+def test_what_is_meant_as_a_reading_and_is_none_is_bad(message, found):
+    assert told(FLAT, message) == [found]
+
+
+def test_an_element_without_its_time_is_bad():
+    assert told(DESK, desk({"acct": 14, "margin": 1})) == [({"account": "14", "venue": "X"}, "bad_time")]
+
+
+def test_a_message_of_too_many_readings_ends_in_a_bad_one():
+    shape = StreamShape(name="s", reading="m", value="a")
+    found = told(shape, {"a": [1] * (STREAM_READINGS_MAX + 5)})
+    assert len(found) == STREAM_READINGS_MAX + 1
+    assert found[-1] == ({}, "too_long")
+
+
+def test_a_message_nested_deeper_than_anything_is_no_crash():
+    deep = b'{"data":' * 900 + b"1" + b"}" * 900
+    assert stream(DESK, deep) == []
+    assert told(FLAT, b"[" * 100_000) == [({}, "not_json")]
+
+
+@pytest.mark.parametrize("path", ["", ".", "a.", "a..b", ".".join("a" * 33)])
+def test_a_path_that_can_not_be_is_refused(path):
+    with pytest.raises(ShapeError):
+        StreamShape(name="s", reading="m", value=path)
+    with pytest.raises(ShapeError):
+        StreamShape(name="s", reading="m", value="a", labels={"b": path})
+
+
+@given(st.binary(max_size=300))
+def test_whatever_the_bytes_of_a_message_only_readings_come_out(message):
+    for shape in (DESK, FLAT):
+        check(stream(shape, message))
+
+
+no_numbers = st.recursive(
+    st.none() | st.booleans() | st.sampled_from(["NaN", "inf", "-Infinity", "", " 1", "1 ", "0x1", "1,5", "high"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["margin", "acct", "data", "positions", "venue", "ts"]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300)
+@given(no_numbers, st.sampled_from(["margin", "row", "positions", "data", "message"]))
+def test_no_malformed_message_passes_for_a_value(value, where):
+    """Wherever something that is no number takes a value's place, nothing but the good rows beside it is read."""
+    said = {
+        "margin": desk(row(14, 1), row(15, value)),
+        "row": desk(row(14, 1), value),
+        "positions": desk(positions=value),
+        "data": {"data": value},
+        "message": value,
+    }[where]
+    readings = stream(DESK, said)
+    check(readings)
+    good = [dict(r.labels)["account"] for r in readings if isinstance(r, Reading)]
+    assert good == (["14"] if where in ("margin", "row") else [])
+
+
+@given(st.sampled_from(["margin", "acct", "ts", "row", "positions", "data"]), json_values)
+def test_whatever_a_part_of_a_message_says_only_readings_come_out(name, value):
+    said = desk({**row(14, 1), name: value}, value if name == "row" else row(15, 1))
+    if name in ("positions", "data"):
+        said = desk(positions=value) if name == "positions" else {"data": value}
+    check(stream(DESK, said))

@@ -1,7 +1,7 @@
 """The latest value of every series, its age, and when a series or a whole feed counts as stale.
 
-A series is (feed, reading, labels). A lane is (feed, reading): what an MQTT feed has one of and an OMS feed
-three. A lane that fails as a whole is one fact, however many series it has; a series goes stale by itself
+A series is (feed, reading, labels). A lane is (feed, reading): an OMS feed has three of them, any other feed
+one. A lane that fails as a whole is one fact, however many series it has; a series goes stale by itself
 only once its lane has been heard again after the series fell due, so that a source that stops speaking never
 looks like a thousand series stopping one by one. That may take as long as stale_after_s once more: by then the
 lane was heard or has failed itself.
