@@ -344,6 +344,16 @@ def test_a_bad_element_is_bad_alone():
     ]
 
 
+def test_an_element_that_lacks_everything_is_bad_and_a_message_that_does_is_none():
+    shape = StreamShape(name="s", reading="m", value="rows.m", labels={"account": "rows.id"})
+    assert told(shape, {"rows": [{}, "x", {"id": 14, "m": 1}]}) == [
+        ({}, "no_label"),
+        ({}, "no_label"),
+        ({"account": "14"}, 1.0),
+    ]
+    assert told(shape, {"rows": {}}) == []
+
+
 def test_lists_within_lists_and_a_list_at_the_top_are_gone_through():
     nested = StreamShape(
         name="n", reading="m", value="desks.rows.m", labels={"desk": "desks.id", "row": "desks.rows.id"}
