@@ -10,10 +10,10 @@ import json
 import textwrap
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from killswitch.domain.scope import EVERY, Every, Scope
-from killswitch.domain.settings import Label, LimitRule, OnUnknown, ScopeTemplate
+from killswitch.domain.settings import Label, LimitRule, OnUnknown, RateRule, Rule, ScopeTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -106,17 +106,14 @@ def describe(config: Config) -> Inventory:
 # --- rules and buttons in words -----------------------------------------------------------------------------
 
 
-def _rule(config: Config, rule: LimitRule) -> RuleLines:
+def _rule(config: Config, rule: Rule) -> RuleLines:
     where = " and ".join(f"{label} {text}" for label, text in rule.where)
     sources = _sources(config, rule)
-    value = f"the size of {rule.reading}" if rule.absolute else rule.reading
-    side, limit = ("above", rule.above) if rule.above is not None else ("below", rule.below)
-    lasting = f" for {rule.for_s:g} s" if rule.for_s else ""
     return RuleLines(
         rule=rule.name,
         owner=rule.owner,
         watches=f"{rule.reading}{f' with {where}' if where else ''}, from {_listed(sources, 'feed')}",
-        trips=f"when {value} is {side} {limit}{lasting}",
+        trips=_trips(rule),
         warns=_warns(rule),
         cancels=_template(rule.scope),
         when_stale=_unknown(rule, rule.on_stale),
@@ -124,13 +121,29 @@ def _rule(config: Config, rule: LimitRule) -> RuleLines:
     )
 
 
-def _warns(rule: LimitRule) -> str:
+def _trips(rule: Rule) -> str:
+    match rule:
+        case LimitRule():
+            value = f"the size of {rule.reading}" if rule.absolute else rule.reading
+            side, limit = ("above", rule.above) if rule.above is not None else ("below", rule.below)
+            lasting = f" for {rule.for_s:g} s" if rule.for_s else ""
+            return f"when {value} is {side} {limit}{lasting}"
+        case RateRule(sum=True):
+            return f"when the readings of {rule.reading} in {rule.per_s:g} s add up to more than {rule.above}"
+        case RateRule():
+            return f"when more than {rule.above} readings of {rule.reading} come in {rule.per_s:g} s"
+        case _:
+            assert_never(rule)
+
+
+def _warns(rule: Rule) -> str:
     """At which parts of the limit it warns; empty: at none."""
-    parts = ", ".join(f"{(part * 100).normalize():f}" for part in rule.warn_at)
+    levels = rule.warn_at if isinstance(rule, LimitRule) else ()
+    parts = ", ".join(f"{(part * 100).normalize():f}" for part in levels)
     return f"at {parts} % of the limit" if parts else ""
 
 
-def _sources(config: Config, rule: LimitRule) -> tuple[str, ...]:
+def _sources(config: Config, rule: Rule) -> tuple[str, ...]:
     """The feeds that give the rule's reading."""
     return tuple(
         feed.spec.name
@@ -139,7 +152,7 @@ def _sources(config: Config, rule: LimitRule) -> tuple[str, ...]:
     )
 
 
-def _unknown(rule: LimitRule, policy: OnUnknown) -> str:
+def _unknown(rule: Rule, policy: OnUnknown) -> str:
     match policy:
         case OnUnknown.WARN:
             return "warns"
@@ -281,7 +294,7 @@ def _strangers(config: Config) -> Iterator[str]:
             )
 
 
-def _about_rule(config: Config, rule: LimitRule) -> Iterator[str]:
+def _about_rule(config: Config, rule: Rule) -> Iterator[str]:
     if rule.on_stale is OnUnknown.IGNORE:
         yield f"Rule {rule.name}: when its feed falls silent nothing happens (on_stale)."
     parts = (rule.scope.account, rule.scope.user, rule.scope.instrument)

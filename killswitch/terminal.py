@@ -189,6 +189,7 @@ def _rule(rule: Said) -> str:
     parts += [f"worst {_labels(worst)}"] if isinstance(worst, dict) and worst else []
     parts += [f"IN BREACH {'; '.join(_labels(row) or 'without labels' for row in breaching)}"] if breaching else []
     parts += [f"unknown {'; '.join(_labels(row) or 'as a whole' for row in unknown)}"] if unknown else []
+    parts += [f"{_count(rule, 'warming')} warming"] if rule.get("warming") else []
     return wrapped(", ".join(parts), "  ", "  ")
 
 

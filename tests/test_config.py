@@ -19,7 +19,7 @@ from killswitch.config import DEFAULT_PATH, ConfigError, find_config, load
 from killswitch.config.models import ARRAYS, MODELS, SINGLE, Tables
 from killswitch.config.tables import KeySignIn, PasswordSignIn
 from killswitch.domain.scope import EVERY, Scope
-from killswitch.domain.settings import ConfirmPolicy, Label, OnUnknown, RetryPolicy, ScopeTemplate
+from killswitch.domain.settings import ConfirmPolicy, Label, OnUnknown, RateRule, RetryPolicy, ScopeTemplate
 from killswitch.inventory import describe, render
 
 SAMPLE = Path(__file__).parents[1] / "config" / "killswitch.toml"
@@ -152,6 +152,22 @@ def test_the_sample_shows_every_key_and_its_default(home):
                 assert same == default, (section, key)
 
 
+@pytest.mark.parametrize(
+    ("more", "trips"),
+    [
+        ({}, "when more than 3 readings of position come in 10 s"),
+        ({"sum": True}, "when the readings of position in 10 s add up to more than 3"),
+    ],
+)
+def test_a_rule_of_the_kind_rate_comes_out_as_it_was_written(home, more, trips):
+    config = read(home, changed(("rule", 0, RATE | more)))
+    rule = config.rules[0]
+    assert isinstance(rule, RateRule)
+    assert (rule.kind, rule.above, rule.per_s, rule.sum) == ("rate", Decimal(3), 10.0, bool(more))
+    assert (rule.reading, rule.on_stale, rule.fallback) == ("position", OnUnknown.WARN, None)
+    assert describe(config).rules[0].trips == trips
+
+
 def test_a_short_configuration_has_the_contract_s_defaults(home):
     config = read(
         home,
@@ -281,6 +297,17 @@ ADDRESS = "it must be an address that begins with ws:// or wss://"
 USERINFO = "an address carries no user and no password: they have keys of their own"
 RULE = 'rule "btc-position"'
 
+KIND = 'it must be "limit" or "rate" for now: other kinds are not built yet'
+ACCOUNT = "unknown key; did you mean account?"
+RATE = {
+    "name": "btc-position",
+    "reading": "position",
+    "kind": "rate",
+    "above": 3,
+    "per_s": 10,
+    "scope": {"oms": "prime", "account": "{account}"},
+}
+
 ONE_BY_ONE = [
     # unknown keys, at every depth
     (("rules", {}), "rules: unknown key; did you mean rule?"),
@@ -333,11 +360,18 @@ ONE_BY_ONE = [
     (("rule", 0, "above", "50"), f"{RULE}.above: {LIMIT}"),
     (("rule", 0, "below", 1), f"{RULE}.below: above is there too: exactly one of the two"),
     (("rule", 0, "above", NONE), f"{RULE}: a limit is missing: exactly one of above and below"),
-    (("rule", 0, "kind", "drawdown"), f'{RULE}.kind: it must be "limit" for now: other kinds are not built yet'),
+    (("rule", 0, "kind", "drawdown"), f"{RULE}.kind: {KIND}"),
     (("rule", 0, "kind", NONE), f"{RULE}.kind: it is required"),
     (("rule", 0, "for_s", -1), f"{RULE}.for_s: it must be a number of seconds, 0 or more, and at most a year"),
     (("rule", 0, "on_stale", "panic"), f'{RULE}.on_stale: it must be "warn" or "trip" or "ignore"'),
     (("rule", 0, "on_bad", "ignore"), f'{RULE}.on_bad: it must be "warn" or "trip"'),
+    (("rule", 0, RATE | {"per_s": 0}), f"{RULE}.per_s: {SECONDS}"),
+    (("rule", 0, RATE | {"above": -1}), f"{RULE}.above: it must be 0 or more"),
+    (("rule", 0, RATE | {"above": Decimal("inf")}), f"{RULE}.above: {LIMIT}"),
+    (("rule", 0, RATE | {"sum": 1}), f"{RULE}.sum: it must be true or false"),
+    (("rule", 0, RATE | {"for_s": 1}), f"{RULE}.for_s: unknown key"),
+    (("rule", 0, RATE | {"scope": {"oms": "prime", "acount": 1, "account": 14}}), f"{RULE}.scope.acount: {ACCOUNT}"),
+    (("rule", 0, {k: v for k, v in RATE.items() if k != "above"}), f"{RULE}.above: it is required"),
     (("rule", 0, "warn_at", 0.9), f"{RULE}.warn_at: it must be a list of fractions of the limit, such as [0.5, 0.9]"),
     (("rule", 0, "warn_at", [Decimal("0.9"), 1]), f"{RULE}.warn_at: {FRACTION}"),
     (("rule", 0, "warn_at", [0]), f"{RULE}.warn_at: {FRACTION}"),

@@ -168,7 +168,7 @@ class Metrics:
         self._bad = self._counter("bad_readings", "Payloads that are no reading", ("feed", "reason"))
         self._commands = self._counter("commands", "Commands by how they were answered", ("command", "result"))
         _exist(self._calls_total, ((*oms, call, answer) for oms in omses for call in CALLS for answer in ANSWERS))
-        _exist(self._trips_total, ((rule.name, "limit") for rule in settings.rules))
+        _exist(self._trips_total, ((rule.name, rule.kind) for rule in settings.rules))
         _exist(self._warnings, ((rule.name,) for rule in settings.rules))
         _exist(self._trips_total, (("", source) for source in SOURCES))
         for counter in (self._stragglers, self._late, self._escalations):

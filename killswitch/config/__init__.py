@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from killswitch.config.tables import Commands, Daemon, Feed, HeldFile, Http, Mqtt, Oms, Panic
-    from killswitch.domain.settings import ConfirmPolicy, LimitRule, RetryPolicy
+    from killswitch.domain.settings import ConfirmPolicy, RetryPolicy, Rule
 
 __all__ = ["Config", "ConfigError", "find_config", "load"]
 
@@ -43,7 +43,7 @@ class Config:
     oms: tuple[Oms, ...]
     panics: tuple[Panic, ...]
     feeds: tuple[Feed, ...]
-    rules: tuple[LimitRule, ...]
+    rules: tuple[Rule, ...]
     held_files: tuple[HeldFile, ...]
     digest: str
 

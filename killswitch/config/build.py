@@ -6,11 +6,11 @@ import hashlib
 import ipaddress
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, TypedDict, assert_never
 from urllib.parse import urlsplit
 
 from killswitch.config.mistakes import Mistake
-from killswitch.config.models import MqttFeedTable, OmsFeedTable, WebSocketFeedTable
+from killswitch.config.models import LimitRuleTable, MqttFeedTable, OmsFeedTable, RateRuleTable, WebSocketFeedTable
 from killswitch.config.tables import (
     Broker,
     Commands,
@@ -33,7 +33,9 @@ from killswitch.domain.settings import (
     Label,
     LimitRule,
     OnUnknown,
+    RateRule,
     RetryPolicy,
+    Rule,
     ScopeTemplate,
 )
 from killswitch.wire.feed import FeedShape, ShapeError, StreamShape
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         Tables,
         TemplateTable,
     )
+    from killswitch.domain.messages import Labels
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
@@ -213,22 +216,44 @@ def _feed(table: FeedTable) -> Feed:
             assert_never(table)
 
 
-def rule(table: RuleTable) -> LimitRule:
-    return LimitRule(
+class _Shape(TypedDict):
+    """What rules of every kind say."""
+
+    name: str
+    owner: str
+    reading: str
+    where: Labels
+    on_stale: OnUnknown
+    on_bad: OnUnknown
+    fallback: Scope | None
+    scope: ScopeTemplate
+
+
+def rule(table: RuleTable) -> Rule:
+    shape = _Shape(
         name=table.name,
         owner=table.owner,
         reading=table.reading,
         where=table.where,
-        above=table.above,
-        below=table.below,
-        absolute=table.absolute,
-        for_s=table.for_s,
         on_stale=OnUnknown(table.on_stale),
         on_bad=OnUnknown(table.on_bad),
         fallback=None if table.fallback is None else scope(table.fallback),
         scope=_template(table.scope),
-        warn_at=table.warn_at,
     )
+    match table:
+        case LimitRuleTable():
+            return LimitRule(
+                **shape,
+                above=table.above,
+                below=table.below,
+                absolute=table.absolute,
+                for_s=table.for_s,
+                warn_at=table.warn_at,
+            )
+        case RateRuleTable():
+            return RateRule(**shape, above=table.above, per_s=table.per_s, sum=table.sum)
+        case _:
+            assert_never(table)
 
 
 def scope(table: ScopeTable) -> Scope:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.config.models import ARRAYS, ENV_PREFIX, MODELS, SINGLE, Tables, keys_of
+from killswitch.config.models import ARRAYS, ENV_PREFIX, MODELS, RULE_KINDS, SINGLE, Tables, keys_of
 from killswitch.config.values import EnvText, is_name
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def of_shape(error: ValidationError, raw: Mapping[str, object]) -> list[Mistake]
 
 
 def _untagged(loc: Loc) -> tuple[Loc, tuple[str, ...]]:
-    """A feed's place has its kind in it (feed, 0, mqtt, topic): out of the place, but among the words."""
+    """A feed's and a rule's place has its kind in it (feed, 0, mqtt, topic): out of the place, but among the words."""
     words = tuple(part for part in loc if isinstance(part, str))
-    tagged = len(loc) > 2 and loc[0] == "feed" and loc[2] in _FEED_KINDS
+    tagged = len(loc) > 2 and loc[2] in {"feed": _FEED_KINDS, "rule": tuple(RULE_KINDS)}.get(str(loc[0]), ())
     return (loc[:2] + loc[3:] if tagged else loc), words
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from killswitch.config import addresses as a
@@ -135,21 +135,48 @@ class WebSocketFeedTable(Table):
 FeedTable = Annotated[OmsFeedTable | MqttFeedTable | WebSocketFeedTable, Field(discriminator="kind")]
 
 
-class RuleTable(Table):
+class RuleShapeTable(Table):
+    """What rules of every kind say."""
+
     name: v.Name
     owner: v.Text = ""
     reading: v.Name
     where: v.Where = ()
-    kind: Annotated[Literal["limit"], v.one_of("limit", why=" for now: other kinds are not built yet")]
+    on_stale: Annotated[Literal["warn", "trip", "ignore"], v.one_of("warn", "trip", "ignore")] = "warn"
+    on_bad: Annotated[Literal["warn", "trip"], v.one_of("warn", "trip")] = "warn"
+    fallback: ScopeTable | None = None
+    scope: TemplateTable
+
+
+class LimitRuleTable(RuleShapeTable):
+    """Also what a table of no known kind is read as: else its kind would hide all other mistakes in it."""
+
+    kind: Annotated[Literal["limit"], v.one_of("limit", "rate", why=" for now: other kinds are not built yet")]
     above: v.Limit | None = None
     below: v.Limit | None = None
     absolute: v.Flag = False
     for_s: v.SecondsOrNone = 0.0
     warn_at: v.Fractions = ()
-    on_stale: Annotated[Literal["warn", "trip", "ignore"], v.one_of("warn", "trip", "ignore")] = "warn"
-    on_bad: Annotated[Literal["warn", "trip"], v.one_of("warn", "trip")] = "warn"
-    fallback: ScopeTable | None = None
-    scope: TemplateTable
+
+
+class RateRuleTable(RuleShapeTable):
+    kind: Literal["rate"]
+    above: v.Most
+    per_s: v.Seconds
+    sum: v.Flag = False
+
+
+RULE_KINDS: Final[dict[str, type[Table]]] = {"limit": LimitRuleTable, "rate": RateRuleTable}
+
+
+def _rule_kind(row: object) -> str:
+    kind = row.get("kind") if isinstance(row, dict) else getattr(row, "kind", None)
+    return kind if isinstance(kind, str) and kind in RULE_KINDS else "limit"
+
+
+RuleTable = Annotated[
+    Annotated[LimitRuleTable, Tag("limit")] | Annotated[RateRuleTable, Tag("rate")], Discriminator(_rule_kind)
+]
 
 
 class Tables(BaseSettings):
@@ -192,9 +219,9 @@ MODELS: Final[dict[tuple[str, ...], type[BaseModel]]] = {
     ("feed", "oms"): OmsFeedTable,
     ("feed", "mqtt"): MqttFeedTable,
     ("feed", "websocket"): WebSocketFeedTable,
-    ("rule",): RuleTable,
-    ("rule", "scope"): TemplateTable,
-    ("rule", "fallback"): ScopeTable,
+    **{("rule", kind): model for kind, model in RULE_KINDS.items()},
+    **{("rule", kind, "scope"): TemplateTable for kind in RULE_KINDS},
+    **{("rule", kind, "fallback"): ScopeTable for kind in RULE_KINDS},
 }
 """Which table stands where, by the words of a place: for naming the key that was probably meant."""
 

@@ -215,13 +215,8 @@ def _sources(raw: Raw) -> list[_Source]:
 def _rules(raw: Raw) -> Iterator[Mistake]:
     sources = _sources(raw)
     for index, row in enumerate(rows_of(raw, "rule")):
-        limits = [key for key in ("above", "below") if key in row]
-        if len(limits) == 2:
-            yield Mistake(("rule", index, "below"), "above is there too: exactly one of the two")
-        elif not limits and row.get("kind", "limit") == "limit":
-            yield Mistake(("rule", index), "a limit is missing: exactly one of above and below")
-        if row.get("warn_at") and any(type(row[key]) in (int, Decimal) and row[key] == 0 for key in limits):
-            yield Mistake(("rule", index, "warn_at"), "a limit of 0 has no fractions to warn at")
+        if row.get("kind", "limit") == "limit":
+            yield from _limit(row, index)
         why = [key for key in ("on_stale", "on_bad") if row.get(key) == "trip"]
         if why and "fallback" not in row:
             yield Mistake(
@@ -231,6 +226,16 @@ def _rules(raw: Raw) -> Iterator[Mistake]:
         for key in ("scope", "fallback"):
             yield from _scope(raw, row.get(key), ("rule", index, key))
         yield from _labels(raw, row, index, sources)
+
+
+def _limit(row: Raw, index: int) -> Iterator[Mistake]:
+    limits = [key for key in ("above", "below") if key in row]
+    if len(limits) == 2:
+        yield Mistake(("rule", index, "below"), "above is there too: exactly one of the two")
+    elif not limits:
+        yield Mistake(("rule", index), "a limit is missing: exactly one of above and below")
+    if row.get("warn_at") and any(type(row[key]) in (int, Decimal) and row[key] == 0 for key in limits):
+        yield Mistake(("rule", index, "warn_at"), "a limit of 0 has no fractions to warn at")
 
 
 def _labels(raw: Raw, row: Raw, index: int, sources: list[_Source]) -> Iterator[Mistake]:

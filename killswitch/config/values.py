@@ -242,6 +242,13 @@ def _fractions(value: object) -> tuple[Decimal, ...]:
     return tuple(held)
 
 
+def _most(value: object) -> Decimal:
+    limit = _limit(value)
+    if limit < 0:
+        raise wrong("it must be 0 or more")
+    return limit
+
+
 # --- scopes -------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +324,7 @@ Count = Annotated[int, PlainValidator(_count)]
 Id = Annotated[int, PlainValidator(_id)]
 Flag = Annotated[bool, PlainValidator(_flag)]
 Limit = Annotated[Decimal, PlainValidator(_limit)]
+Most = Annotated[Decimal, PlainValidator(_most)]
 Fractions = Annotated[tuple[Decimal, ...], PlainValidator(_fractions)]
 Part = Annotated[int | Every, PlainValidator(_part)]
 TemplatePart = Annotated[int | Every | Label, PlainValidator(_template_part)]

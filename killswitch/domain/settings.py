@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from killswitch.domain.scope import EVERY, Every, Scope, ScopeError
 
@@ -71,28 +71,55 @@ class OnUnknown(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitRule:
-    """Breaches when a reading is past the limit, and stays so for `for_s` seconds.
+class RuleShape:
+    """What rules of every kind say.
 
-    Exactly one of above (breach: value > above) and below (breach: value < below) is set. `absolute`
-    compares the value's size. `where`: labels that must be equal. `fallback`: what to trip when no series
-    is known, or the feed failed as a whole; required where on_stale or on_bad is TRIP. `warn_at`: fractions of
-    the limit used (1 - headroom), ascending, each between 0 and 1; none where the limit is 0.
+    `where`: labels that must be equal. `fallback`: what to trip when no series is known, or the feed failed as a
+    whole; required where on_stale or on_bad is TRIP.
     """
 
     name: str
     owner: str
     reading: str
     where: Labels
-    above: Decimal | None
-    below: Decimal | None
-    absolute: bool
-    for_s: float
     on_stale: OnUnknown
     on_bad: OnUnknown
     fallback: Scope | None
     scope: ScopeTemplate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRule(RuleShape):
+    """Breaches when a reading is past the limit, and stays so for `for_s` seconds.
+
+    Exactly one of above (breach: value > above) and below (breach: value < below) is set. `absolute`
+    compares the value's size. `warn_at`: fractions of the limit used (1 - headroom), ascending, each between
+    0 and 1; none where the limit is 0.
+    """
+
+    kind: ClassVar[str] = "limit"
+    above: Decimal | None
+    below: Decimal | None
+    absolute: bool
+    for_s: float
     warn_at: tuple[Decimal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateRule(RuleShape):
+    """Breaches when more than `above` readings arrived within the last `per_s` seconds.
+
+    `sum`: when their values add up to more than that. `above` is 0 or more. What a broker retained is no arrival.
+    """
+
+    kind: ClassVar[str] = "rate"
+    above: Decimal
+    per_s: float
+    sum: bool = False
+
+
+Rule: TypeAlias = LimitRule | RateRule
+"""Closed: what differs between kinds is told apart in watch/kinds.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +175,7 @@ class Settings:
     boot: str
     sites: tuple[Site, ...]
     feeds: tuple[FeedSpec, ...] = ()
-    rules: tuple[LimitRule, ...] = ()
+    rules: tuple[Rule, ...] = ()
     confirm: ConfirmPolicy = ConfirmPolicy()
     retry: RetryPolicy = RetryPolicy()
     reset_max_age_s: float = 30.0

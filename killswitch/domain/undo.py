@@ -7,6 +7,7 @@ Agenda; when anything raises in the middle, `rollback` puts back what was there.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ class Undo:
     """The log of what the tables that share it held before the change under way."""
 
     def __init__(self) -> None:
-        self._steps: list[Callable[[], None]] = []
+        self._steps: list[Callable[[], object]] = []
 
-    def note(self, step: Callable[[], None]) -> None:
+    def note(self, step: Callable[[], object]) -> None:
         self._steps.append(step)
 
     def commit(self) -> None:
@@ -89,6 +90,45 @@ class Table(Generic[K, V]):
                 held[key] = before
 
         self._undo.note(back)
+
+
+class Queue(Generic[V]):
+    """A queue of frozen values whose changes can be taken back, for what a Table would need a key a value."""
+
+    __slots__ = ("_held", "_undo")
+
+    def __init__(self, undo: Undo) -> None:
+        self._held: deque[V] = deque()
+        self._undo = undo
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[V]:
+        """The values, oldest first; it must not be changed meanwhile."""
+        return iter(self._held)
+
+    def first(self) -> V | None:
+        return self._held[0] if self._held else None
+
+    def last(self) -> V | None:
+        return self._held[-1] if self._held else None
+
+    def append(self, value: V) -> None:
+        self._held.append(value)
+        self._undo.note(self._held.pop)
+
+    def pop(self) -> V:
+        """Take the newest out. Raises IndexError where there is none."""
+        value = self._held.pop()
+        self._undo.note(lambda: self._held.append(value))
+        return value
+
+    def popleft(self) -> V:
+        """Take the oldest out. Raises IndexError where there is none."""
+        value = self._held.popleft()
+        self._undo.note(lambda: self._held.appendleft(value))
+        return value
 
 
 class Agenda:

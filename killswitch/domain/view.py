@@ -15,6 +15,7 @@ class RuleView:
 
     It is that of the worst series; (limit - value) / |limit|, for below (value - limit) / |limit|;
     None where the limit is 0 or nothing was read. `breaching` and `unknown` name series by their labels.
+    `warming`: of how many series the window isn't whole yet, so that a breach could hide in what came before.
     """
 
     rule: str
@@ -26,6 +27,7 @@ class RuleView:
     worst: Labels | None
     breaching: tuple[Labels, ...]
     unknown: tuple[Labels, ...]
+    warming: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,7 @@ def _rule(rule: RuleView) -> dict[str, Any]:
         "worst": None if rule.worst is None else _labels(rule.worst),
         "breaching": [_labels(labels) for labels in rule.breaching],
         "unknown": [_labels(labels) for labels in rule.unknown],
+        "warming": rule.warming,
     }
 
 

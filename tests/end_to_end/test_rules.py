@@ -55,6 +55,25 @@ scope = { oms = "prime", account = "{account}" }
 ORDERS = SimulatorOptions(orders=24)
 
 
+FLOOD = """
+[[feed]]
+name = "var"
+kind = "mqtt"
+topic = "risk/{account}/var"
+reading = "var"
+value = "var.value"
+stale_after_s = 60
+
+[[rule]]
+name = "var-flood"
+reading = "var"
+kind = "rate"
+above = 3
+per_s = 60
+scope = { oms = "prime", account = "{account}" }
+"""
+
+
 def var(value):
     return json.dumps({"var": {"value": value}})
 
@@ -97,6 +116,30 @@ async def test_a_fill_that_takes_the_position_over_its_limit_trips(tmp_path):
         house.sim.fill(order.order_id)
         await house.any_trip()
         assert not house.open(account=14)
+
+
+async def test_one_reading_too_many_trips_and_its_window_must_be_whole_before_a_reset(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=FLOOD) as house:
+        others = house.open() - house.open(account=14)
+        await house.start()
+        await until(lambda: feed_up(house), "the feed is subscribed")
+        for value in (1, 2, 3):
+            await house.pub("risk/14/var", var(value))
+            await house.pub("risk/15/var", var(value))
+        await until(lambda: six_are_heard(house), "none of the six is one too many")
+        assert not house.trips()
+        await house.pub("risk/14/var", var(4))
+        name = await house.any_trip()
+        assert name.startswith("var-flood~")
+        assert house.open() == others
+        cause = house.trip_of(name)["causes"][0]
+        assert (cause["rule"], cause["kind"], cause["last"]) == ("var-flood", "rate", "4")
+        (rule,) = (await house.state())["rules"]
+        assert (rule["kind"], rule["warming"]) == ("rate", 2)
+
+
+async def six_are_heard(house):
+    return (await house.metrics())["killswitch_readings_total{feed=var}"] == 6
 
 
 async def test_an_mqtt_reading_over_its_limit_trips(tmp_path):

@@ -36,7 +36,9 @@ VIEW = View(
     daemon="ks-a",
     state="sweeping",
     trips=(TRIP,),
-    rules=(RuleView("btc", "desk", "limit", "above 50", 1, -0.02, (("account", "14"),), ((("account", "14"),),), ()),),
+    rules=(
+        RuleView("btc", "desk", "limit", "above 50", 1, -0.02, (("account", "14"),), ((("account", "14"),),), (), 2),
+    ),
     feeds=(FeedView("positions", True, False, 3.5, False, 4, (("not_json", 2),)),),
     omses=(OmsView("prime", (SessionView("prime", "127.0.0.1:8087", True, 7, 3.0, ""),), None, None, 1.0, (15,)),),
     brokers=(BrokerView("127.0.0.1:1883", False, "refused"),),
@@ -85,6 +87,7 @@ def test_the_state_shows_rules_feeds_sessions_and_brokers():
             "worst": {"account": "14"},
             "breaching": [{"account": "14"}],
             "unknown": [],
+            "warming": 2,
         }
     ]
     assert state["feeds"] == [

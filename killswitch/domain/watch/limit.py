@@ -38,12 +38,15 @@ def worse(rule: LimitRule, one: Decimal, other: Decimal) -> Decimal:
 def headroom(rule: LimitRule, value: Decimal) -> float | None:
     """1 at rest, 0 at the limit, below 0 in breach; None for a limit of 0."""
     limit = rule.above if rule.above is not None else rule.below
+    left = None if limit is None else share_left(limit, measured(rule, value))
+    return left if left is None or rule.above is not None else -left
+
+
+def share_left(limit: Decimal, value: Decimal) -> float | None:
+    """How much of the limit is left above the value; None for a limit of 0."""
     if not limit:
         return None
-    left = _WIDE.subtract(limit, measured(rule, value))
-    if rule.above is None:
-        left = left.copy_negate()
-    return float(_WIDE.divide(left, limit.copy_abs()))
+    return float(_WIDE.divide(_WIDE.subtract(limit, value), limit.copy_abs()))
 
 
 def in_words(rule: LimitRule) -> str:

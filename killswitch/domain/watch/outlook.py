@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from killswitch.domain.scope import EVERY
-from killswitch.domain.settings import Label
+from killswitch.domain.settings import Label, LimitRule
 from killswitch.domain.view import FeedView, RuleView
-from killswitch.domain.watch import limit
+from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.readings import Silence, lanes_of
 from killswitch.domain.watch.roster import bad_text
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
-    from killswitch.domain.settings import FeedSpec, LimitRule
+    from killswitch.domain.settings import FeedSpec, Rule
     from killswitch.domain.watch.readings import Series, SeriesKey
     from killswitch.domain.watch.roster import Roster
 
@@ -38,16 +38,28 @@ def uncalm(roster: Roster, name: str, labels: Labels, now: float) -> str | None:
     return None if known else _of_absent(roster, rule, labels, now)
 
 
-def _of_series(roster: Roster, rule: LimitRule, key: SeriesKey, series: Series, now: float) -> str | None:
+def _of_series(roster: Roster, rule: Rule, key: SeriesKey, series: Series, now: float) -> str | None:
     if series.bad is not None:
         return bad_text(key[:2], key[2], series.bad)
     age_s = roster.age(key, series, now)
     if not roster.readings.is_fresh(key, series, now):
         return roster.silence_text(Silence(key[:2], key[2], age_s), series, now)
-    return limit.sentence(rule, series.value, key[2], age_s) if limit.is_past(rule, series.value) else None
+    measured = kinds.measure(rule, key, series, roster.windows, now)
+    if kinds.is_past(rule, measured):
+        return kinds.sentence(rule, measured, key[2], age_s)
+    return _of_warmth(roster, rule, key[0], key[2], now)
 
 
-def _of_rule(roster: Roster, rule: LimitRule, now: float) -> str | None:
+def _of_warmth(roster: Roster, rule: Rule, feed: str, labels: Labels, now: float) -> str | None:
+    """A window that isn't whole yet is no knowledge."""
+    left_s = roster.warm_in_s(rule, feed, now)
+    if not left_s:
+        return None
+    where = limit.named(labels, f"feed {feed}")
+    return f"{rule.reading} is warming: its window of {kinds.window_s(rule):.1f} s is whole in {left_s:.1f} s ({where})"
+
+
+def _of_rule(roster: Roster, rule: Rule, now: float) -> str | None:
     """What concerns no single series: a feed that is silent as a whole, a stray, or nothing known."""
     for lane in roster.lanes_of[rule.name]:
         if roster.readings.is_silent(lane, now):
@@ -62,7 +74,7 @@ def _of_rule(roster: Roster, rule: LimitRule, now: float) -> str | None:
     return f"no series of {rule.reading} that this rule watches was heard yet"
 
 
-def _of_absent(roster: Roster, rule: LimitRule, labels: Labels, now: float) -> str | None:
+def _of_absent(roster: Roster, rule: Rule, labels: Labels, now: float) -> str | None:
     """A series that was never heard: 0 where a live session listed its account without it."""
     account = dict(labels).get("account")
     for feed, name in roster.lanes_of[rule.name]:
@@ -71,8 +83,9 @@ def _of_absent(roster: Roster, rule: LimitRule, labels: Labels, now: float) -> s
             continue
         proven_at = roster.readings.proven_at((feed, name, labels))
         if proven_at is not None and now < proven_at + roster.feeds[feed].stale_after_s:
-            past = limit.is_past(rule, limit.ZERO)
-            return limit.sentence(rule, limit.ZERO, labels, now - proven_at) if past else None
+            if kinds.is_past(rule, limit.ZERO):
+                return kinds.sentence(rule, limit.ZERO, labels, now - proven_at)
+            return _of_warmth(roster, rule, feed, labels, now)
     return f"{rule.reading} was never heard ({limit.named(labels)})"
 
 
@@ -88,10 +101,18 @@ def view(roster: Roster, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedVi
     return rules, tuple(_view_of_feed(roster, feed, now) for feed in roster.feeds.values())
 
 
-def _view_of_rule(roster: Roster, rule: LimitRule, held: list[tuple[SeriesKey, Series]], now: float) -> RuleView:
-    rooms = [(room, key[2]) for key, s in held if (room := limit.headroom(rule, s.value)) is not None]
+def _view_of_rule(roster: Roster, rule: Rule, held: list[tuple[SeriesKey, Series]], now: float) -> RuleView:
+    rooms, breaching = [], []
+    for key, series in held:
+        measured = kinds.measure(rule, key, series, roster.windows, now)
+        room = kinds.headroom(rule, measured)
+        if room is not None:
+            rooms.append((room, key[2]))
+        stand = roster.stands.get((rule.name, key))
+        # What a window held may have left it since: nothing came, so nothing was judged.
+        if stand is not None and stand.breached and (isinstance(rule, LimitRule) or kinds.is_past(rule, measured)):
+            breaching.append(key[2])
     worst = min(rooms, default=None)
-    breaching = (k[2] for k, _ in held if (st := roster.stands.get((rule.name, k))) and st.breached)
     unknown = [k[2] for k, s in held if s.bad is not None or not roster.readings.is_fresh(k, s, now)]
     silent = any(roster.readings.is_silent(lane, now) for lane in roster.lanes_of[rule.name])
     if silent or rule.name in roster.missed:
@@ -99,13 +120,14 @@ def _view_of_rule(roster: Roster, rule: LimitRule, held: list[tuple[SeriesKey, S
     return RuleView(
         rule=rule.name,
         owner=rule.owner,
-        kind="limit",
-        limit=limit.in_words(rule),
+        kind=rule.kind,
+        limit=kinds.in_words(rule),
         series=len(held),
         headroom=None if worst is None else worst[0],
         worst=None if worst is None else worst[1],
         breaching=tuple(dict.fromkeys(breaching)),
         unknown=tuple(dict.fromkeys(unknown)),
+        warming=sum(roster.warm_in_s(rule, key[0], now) > 0 for key, _ in held),
     )
 
 
@@ -133,7 +155,7 @@ def uncovered(roster: Roster, oms: str, accounts: tuple[int, ...]) -> tuple[int,
     return tuple(a for a in accounts if not any(_may_name(rule, a) for rule in rules))
 
 
-def _may_name(rule: LimitRule, account: int) -> bool:
+def _may_name(rule: Rule, account: int) -> bool:
     part = rule.scope.account
     if isinstance(part, Label):
         return dict(rule.where).get(part.name, str(account)) == str(account)

@@ -8,20 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.settings import TemplateError
+from killswitch.domain.settings import LimitRule, TemplateError
 from killswitch.domain.undo import Table
-from killswitch.domain.watch import limit
+from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.doubts import Doubts
 from killswitch.domain.watch.holdings import Holdings
 from killswitch.domain.watch.levels import levels_of
 from killswitch.domain.watch.readings import START_S, Readings, lanes_of
+from killswitch.domain.watch.windows import Windows
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from killswitch.domain.messages import Labels
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import FeedSpec, LimitRule
+    from killswitch.domain.settings import FeedSpec, Rule
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.watch.readings import LaneKey, Series, SeriesKey, Silence
 
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
 class Watched:
     """The rules that watch a series, each with what it trips; `lacking`: those it is bad for."""
 
-    rules: tuple[tuple[LimitRule, Scope], ...]
-    lacking: tuple[LimitRule, ...]
+    rules: tuple[tuple[Rule, Scope], ...]
+    lacking: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
     """A series is past a rule's limit since then. `breached` False: for_s is still running.
 
-    `said`: the value that was reported last; `worst`: the worst one since then.
+    `said`: what the rule measured and reported last; `worst`: the worst one since then.
     """
 
     since: float
@@ -53,7 +54,7 @@ class Roster:
     def __init__(
         self,
         feeds: tuple[FeedSpec, ...],
-        rules: tuple[LimitRule, ...],
+        rules: tuple[Rule, ...],
         undo: Undo,
         agenda: Agenda,
         started_at: float,
@@ -61,13 +62,13 @@ class Roster:
         self.feeds: Final = {feed.name: feed for feed in feeds}
         self.rules: Final = {rule.name: rule for rule in rules}
         self.started_at: Final = started_at
-        self.by_lane: Final[dict[LaneKey, tuple[LimitRule, ...]]] = {
+        self.by_lane: Final[dict[LaneKey, tuple[Rule, ...]]] = {
             lane: tuple(rule for rule in rules if _reads(rule, feed, lane)) for feed in feeds for lane in lanes_of(feed)
         }
         self.lanes_of: Final[dict[str, tuple[LaneKey, ...]]] = {
             rule.name: tuple(lane for lane, its in self.by_lane.items() if rule in its) for rule in rules
         }
-        self.levels: Final = {rule.name: levels_of(rule) for rule in rules if rule.warn_at}
+        self.levels: Final = {rule.name: levels_of(rule) for rule in rules if isinstance(rule, LimitRule)}
         self.holdings: Final = Holdings(undo)
         self.readings: Final = Readings(feeds, self.holdings, undo, agenda, started_at)
         self.doubts: Final = Doubts(undo)
@@ -75,6 +76,7 @@ class Roster:
         self.known: Final[Table[str, int]] = Table(undo)  # rule -> how many series
         self.stands: Final[Table[tuple[str, SeriesKey], Stand]] = Table(undo)
         self.near: Final[Table[tuple[str, SeriesKey], int]] = Table(undo)  # levels of warn_at that hold
+        self.windows: Final = Windows(undo)
         self.missed: Final[Table[str, bool]] = Table(undo)  # rules said to know no series
         self.counts: Final[Table[str, int]] = Table(undo)  # feed -> readings
 
@@ -86,7 +88,18 @@ class Roster:
         dues = (self.readings.first_due(feed) for feed, _ in self.lanes_of[rule])
         return max(dues, default=self.started_at + START_S)
 
-    def is_listed(self, rule: LimitRule) -> bool:
+    def warm_in_s(self, rule: Rule, feed: str, now: float) -> float:
+        """How long it takes until the rule's window holds all that came; 0 for one that is whole.
+
+        It is counted from when the feed was up for the first time: what came before nobody here has heard.
+        """
+        looks_back_s = kinds.window_s(rule)
+        if not looks_back_s:
+            return 0.0
+        first_up = self.readings.link(feed).first_up
+        return looks_back_s if first_up is None else max(0.0, first_up + looks_back_s - now)
+
+    def is_listed(self, rule: Rule) -> bool:
         """A live session listed accounts whose series this rule would watch."""
         account = dict(rule.where).get("account")
         return any(
@@ -113,13 +126,13 @@ def bad_text(lane: LaneKey, labels: Labels | None, reason: str) -> str:
     return f"{lane[1]} can't be read: {reason} ({limit.named(labels or (), f'feed {lane[0]}')})"
 
 
-def concerns(rule: LimitRule, labels: Labels) -> bool:
+def concerns(rule: Rule, labels: Labels) -> bool:
     """No label differs from what `where` asks for; one that lacks may be it."""
     held = dict(labels)
     return all(held.get(name, text) == text for name, text in rule.where)
 
 
-def scope_of(rule: LimitRule, labels: Labels) -> Scope | None:
+def scope_of(rule: Rule, labels: Labels) -> Scope | None:
     """What a reading with these labels trips; None where a label lacks that scope or `where` needs."""
     held = dict(labels)
     if any(name not in held for name, _ in rule.where):
@@ -130,6 +143,6 @@ def scope_of(rule: LimitRule, labels: Labels) -> Scope | None:
         return None
 
 
-def _reads(rule: LimitRule, feed: FeedSpec, lane: LaneKey) -> bool:
+def _reads(rule: Rule, feed: FeedSpec, lane: LaneKey) -> bool:
     """An OMS feed's accounts are those of its OMS: its readings never fill another OMS's scope."""
     return rule.reading == lane[1] and (feed.kind != "oms" or rule.scope.oms == feed.oms)

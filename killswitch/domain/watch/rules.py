@@ -10,14 +10,15 @@ with it, so what other rules there are costs a known series nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal
 
 from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading, SessionDown, SessionUp
 from killswitch.domain.settings import OnUnknown
-from killswitch.domain.watch import levels, limit, outlook
+from killswitch.domain.watch import limit, outlook
+from killswitch.domain.watch.findings import Breach, Found, Warned, warned
+from killswitch.domain.watch.judge import Judge
 from killswitch.domain.watch.readings import Silence, lanes_of
-from killswitch.domain.watch.roster import Roster, Stand, Watched, bad_text, concerns, scope_of
+from killswitch.domain.watch.roster import Roster, Watched, bad_text, concerns, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -25,49 +26,16 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import Event, Labels
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import FeedSpec, LimitRule
+    from killswitch.domain.settings import FeedSpec, Rule
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.view import FeedView, RuleView
-    from killswitch.domain.watch.readings import Change, LaneKey, Series, SeriesKey
+    from killswitch.domain.watch.readings import Change, LaneKey, SeriesKey
+
+__all__ = ["Breach", "Found", "Warned", "Watch"]
 
 LATE: Final = "out of order"
 LACKS_LABEL: Final = "a label lacks"
 NOT_FINITE: Final = "not finite"
-
-
-@dataclass(frozen=True, slots=True)
-class Breach:
-    """A rule's breach. `repeated` False: the edge, a trip. True: still in breach, with another value.
-
-    `labels` name the series; () for what concerns the rule as a whole (its feed fell silent, or a bad reading
-    belongs to no known series): then `scope` is as a rule its fallback. `worst`: the worst value since the edge.
-    """
-
-    rule: str
-    kind: str
-    scope: Scope
-    labels: Labels
-    text: str
-    value: str
-    repeated: bool
-    worst: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """Something that people should hear of and that trips nothing.
-
-    `rule` None: it concerns the feed; else the text begins with the rule's name, for on the way out nothing
-    else tells two rules of one reading apart.
-    """
-
-    kind: Literal["stale", "heard_again", "bad_reading", "unknown_series", "near_limit"]
-    rule: str | None
-    feed: str | None
-    text: str
-
-
-Found: TypeAlias = Breach | Warned
 
 
 class Watch:
@@ -81,7 +49,7 @@ class Watch:
     def __init__(
         self,
         feeds: tuple[FeedSpec, ...],
-        rules: tuple[LimitRule, ...],
+        rules: tuple[Rule, ...],
         undo: Undo,
         agenda: Agenda,
         started_at: float,
@@ -91,6 +59,7 @@ class Watch:
         self._readings: Final = self._roster.readings
         self._holdings: Final = self._roster.holdings
         self._doubts: Final = self._roster.doubts
+        self._judge: Final = Judge(self._roster, agenda)
         for name in self._roster.rules:
             agenda.set(("watch", "rule", name), self._roster.due(name))
 
@@ -125,8 +94,8 @@ class Watch:
         match what:
             case ("watch", "rule", str(name)) if name in self._roster.rules:
                 return tuple(self._look_for_series(self._roster.rules[name], now))
-            case ("watch", "for", str(name), (str(feed), str(of), tuple(labels))) if name in self._roster.rules:
-                return tuple(self._held_long(self._roster.rules[name], (feed, of, labels), now))
+            case ("watch", "for" | "sum", str(name), (str(feed), str(of), tuple(labels))) if name in self._roster.rules:
+                return tuple(self._judge.wake(self._roster.rules[name], (feed, of, labels), now))
         return tuple(self._told(self._readings.wake(what, now), now))
 
     # --- readings ------------------------------------------------------------------------------------------
@@ -194,9 +163,7 @@ class Watch:
             series = self._readings.get(key)
             assert series is not None
             for rule, scope in watched.rules:
-                found += self._judge(rule, scope, key, series, now)
-                if rule.warn_at:
-                    found += self._near(rule, key, series, now)
+                found += self._judge.reading(rule, scope, key, series, now, arrived=as_of is not None)
         elif as_of is not None:  # nobody watches it, but its lane lives
             found += self._told(self._readings.heard(lane, now, as_of), now)
         if watched.lacking:
@@ -217,86 +184,10 @@ class Watch:
             self._roster.known[rule.name] = (self._roster.known.get(rule.name) or 0) + 1
             if self._roster.missed.pop(rule.name) and rule.on_stale is OnUnknown.WARN:
                 text = f"{rule.reading} is heard ({limit.named(key[2], f'feed {key[0]}')})"
-                found.append(_warned("heard_again", rule, key[0], text))
+                found.append(warned("heard_again", rule, key[0], text))
         watched = Watched(tuple(rules), tuple(lacking))
         self._roster.watched[key] = watched
         return watched
-
-    def _judge(self, rule: LimitRule, scope: Scope, key: SeriesKey, series: Series, now: float) -> list[Found]:
-        at, value, entry = (rule.name, key), series.value, ("watch", "for", rule.name, key)
-        stand = self._roster.stands.get(at)
-        if not limit.is_past(rule, value):
-            if stand is not None:
-                del self._roster.stands[at]
-                self._agenda.clear(entry)
-            return []
-        if stand is None:
-            stand = Stand(since=now, breached=rule.for_s <= 0, said=value, worst=value)
-            self._roster.stands[at] = stand
-            if not stand.breached:
-                self._agenda.set(entry, now + rule.for_s)
-            return [self._breach(rule, scope, key, series, now)] if stand.breached else []
-        worst = limit.worse(rule, stand.worst, value)
-        if stand.breached:
-            if value == stand.said:
-                return []
-            self._roster.stands[at] = replace(stand, said=value, worst=worst)
-            return [self._breach(rule, scope, key, series, now, repeated=True)]
-        self._roster.stands[at] = replace(stand, said=value, worst=worst)
-        return self._held_long(rule, key, now)
-
-    def _near(self, rule: LimitRule, key: SeriesKey, series: Series, now: float) -> list[Found]:
-        """Whether the value came to a level of warn_at. A breach says more than a warning beside it would."""
-        at, steps = (rule.name, key), self._roster.levels[rule.name]
-        before = self._roster.near.get(at) or 0
-        held = levels.reached(rule, steps, before, series.value)
-        if held == before:
-            return []
-        self._roster.near[at] = held
-        stand = self._roster.stands.get(at)
-        if held < before or (stand is not None and stand.breached):
-            return []
-        age_s = self._roster.age(key, series, now)
-        text = levels.sentence(rule, steps[held - 1], series.value, key[2], age_s)
-        return [_warned("near_limit", rule, key[0], text)]
-
-    def _held_long(self, rule: LimitRule, key: SeriesKey, now: float) -> list[Found]:
-        """for_s is over, or may be: a value back inside would have ended it."""
-        stand, series, watched = (
-            self._roster.stands.get((rule.name, key)),
-            self._readings.get(key),
-            self._roster.watched.get(key),
-        )
-        if stand is None or stand.breached or series is None or watched is None:
-            return []
-        entry = ("watch", "for", rule.name, key)
-        if now < stand.since + rule.for_s:
-            self._agenda.set(entry, stand.since + rule.for_s)
-            return []
-        self._agenda.clear(entry)
-        self._roster.stands[rule.name, key] = replace(stand, breached=True)
-        return [self._breach(rule, scope, key, series, now) for its, scope in watched.rules if its is rule]
-
-    def _breach(
-        self,
-        rule: LimitRule,
-        scope: Scope,
-        key: SeriesKey,
-        series: Series,
-        now: float,
-        *,
-        repeated: bool = False,
-    ) -> Breach:
-        return Breach(
-            rule=rule.name,
-            kind="limit",
-            scope=scope,
-            labels=key[2],
-            text=limit.sentence(rule, series.value, key[2], self._roster.age(key, series, now)),
-            value=limit.plain(series.value),
-            repeated=repeated,
-            worst=limit.plain(self._roster.stands[rule.name, key].worst),
-        )
 
     # --- bad readings --------------------------------------------------------------------------------------
 
@@ -311,7 +202,7 @@ class Watch:
         if self._readings.doubt(key, reason):
             text = bad_text(lane, labels, reason)
             found += [
-                Breach(rule.name, "limit", scope, key[2], text, limit.plain(series.value), repeated=False)
+                Breach(rule.name, rule.kind, scope, key[2], text, limit.plain(series.value), repeated=False)
                 for rule, scope in self._roster.watched[key].rules
                 if rule.on_bad is OnUnknown.TRIP
             ]
@@ -322,7 +213,7 @@ class Watch:
         lane: LaneKey,
         labels: Labels | None,
         reason: str,
-        rules: list[LimitRule] | tuple[LimitRule, ...],
+        rules: list[Rule] | tuple[Rule, ...],
         now: float,
     ) -> list[Found]:
         """A bad reading of no known series: each rule that it may belong to is left in the dark."""
@@ -335,7 +226,7 @@ class Watch:
             if rule.on_bad is not OnUnknown.TRIP or scope is None:
                 continue
             if self._doubts.trips(rule.name, lane[0], reason, scope, now):
-                found.append(Breach(rule.name, "limit", scope, (), text, "", repeated=False))
+                found.append(Breach(rule.name, rule.kind, scope, (), text, "", repeated=False))
         return found
 
     def _say_bad(
@@ -363,7 +254,7 @@ class Watch:
         found: list[Found] = []
         for change in changes:
             lane, key = change.lane, (*change.lane, change.labels or ())
-            rules: tuple[tuple[LimitRule, Scope | None], ...]
+            rules: tuple[tuple[Rule, Scope | None], ...]
             if change.labels is None:
                 rules = tuple((rule, rule.fallback) for rule in self._roster.by_lane[lane])
             else:
@@ -379,11 +270,11 @@ class Watch:
                 self._look_later(lane, now + self._roster.feeds[lane[0]].stale_after_s)
             text = f"{lane[1]} is heard again ({limit.named(change.labels or (), f'feed {lane[0]}')})"
             found += [
-                _warned("heard_again", rule, lane[0], text) for rule, _ in rules if rule.on_stale is OnUnknown.WARN
+                warned("heard_again", rule, lane[0], text) for rule, _ in rules if rule.on_stale is OnUnknown.WARN
             ]
         return found
 
-    def _look_for_series(self, rule: LimitRule, now: float) -> list[Found]:
+    def _look_for_series(self, rule: Rule, now: float) -> list[Found]:
         if rule.name in self._roster.known or rule.name in self._roster.missed:
             return []
         lanes = self._roster.lanes_of[rule.name]
@@ -397,7 +288,7 @@ class Watch:
         text = f"no series of {rule.reading} that this rule watches was heard by now"
         if self._roster.is_listed(rule):
             # An OMS that lists nothing of it has nothing of it: known to be none, but perhaps misspelt.
-            return [_warned("unknown_series", rule, None, f"{text}: the lists show none")]
+            return [warned("unknown_series", rule, None, f"{text}: the lists show none")]
         return _unknown(rule, rule.fallback, "unknown_series", text)
 
     # --- looking from outside ------------------------------------------------------------------------------
@@ -420,7 +311,7 @@ class Watch:
 
 
 def _unknown(
-    rule: LimitRule,
+    rule: Rule,
     scope: Scope | None,
     kind: Literal["stale", "unknown_series"],
     text: str,
@@ -433,11 +324,5 @@ def _unknown(
     if rule.on_stale is OnUnknown.IGNORE:
         return []
     if rule.on_stale is OnUnknown.TRIP and scope is not None:
-        return [Breach(rule.name, "limit", scope, labels, text, value, repeated=False)]
-    return [_warned(kind, rule, feed, text)]
-
-
-def _warned(
-    kind: Literal["stale", "heard_again", "unknown_series", "near_limit"], rule: LimitRule, feed: str | None, text: str
-) -> Warned:
-    return Warned(kind, rule.name, feed, f"rule {rule.name}: {text}")
+        return [Breach(rule.name, rule.kind, scope, labels, text, value, repeated=False)]
+    return [warned(kind, rule, feed, text)]

@@ -1,0 +1,162 @@
+"""Judging: whether a series is in breach of a rule now, since when, and what there is to say of it.
+
+A rule breaches on the edge: once when a series goes past its limit, and again only after it was back inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, assert_never
+
+from killswitch.domain.settings import LimitRule, RateRule
+from killswitch.domain.watch import kinds, levels, limit
+from killswitch.domain.watch.findings import Breach, Found, warned
+from killswitch.domain.watch.roster import Stand
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from killswitch.domain.scope import Scope
+    from killswitch.domain.settings import Rule
+    from killswitch.domain.undo import Agenda
+    from killswitch.domain.watch.readings import Series, SeriesKey
+    from killswitch.domain.watch.roster import Roster
+
+
+class Judge:
+    """How every series stands to every rule that watches it."""
+
+    def __init__(self, roster: Roster, agenda: Agenda) -> None:
+        self._roster: Final = roster
+        self._agenda: Final = agenda
+
+    def reading(
+        self, rule: Rule, scope: Scope, key: SeriesKey, series: Series, now: float, *, arrived: bool
+    ) -> list[Found]:
+        """A reading came. `arrived` False: nobody knows when it was made, so that it is none to count."""
+        match rule:
+            case LimitRule():
+                found = self._place(rule, scope, key, series, now, measured=series.value)
+                return found + self._near(rule, key, series, now) if rule.warn_at else found
+            case RateRule():
+                return self._count(rule, scope, key, series, now, arrived=arrived)
+            case _:
+                assert_never(rule)
+
+    def wake(self, rule: Rule, key: SeriesKey, now: float) -> list[Found]:
+        """Time alone may have made it a breach."""
+        match rule:
+            case LimitRule():
+                return self._held_long(rule, key, now)
+            case RateRule():
+                return self._grown(rule, key, now)
+            case _:
+                assert_never(rule)
+
+    def _place(
+        self, rule: Rule, scope: Scope, key: SeriesKey, series: Series, now: float, *, measured: Decimal
+    ) -> list[Found]:
+        at = (rule.name, key)
+        stand = self._roster.stands.get(at)
+        if not kinds.is_past(rule, measured):
+            if stand is not None:
+                self._end(rule, key)
+            return []
+        if stand is None:
+            for_s = rule.for_s if isinstance(rule, LimitRule) else 0.0
+            stand = Stand(since=now, breached=for_s <= 0, said=measured, worst=measured)
+            self._roster.stands[at] = stand
+            if not stand.breached:
+                self._agenda.set(("watch", "for", *at), now + for_s)
+            return [self._breach(rule, scope, key, series, now)] if stand.breached else []
+        worst = kinds.worse(rule, stand.worst, measured)
+        if stand.breached and measured == stand.said:
+            return []
+        self._roster.stands[at] = replace(stand, said=measured, worst=worst)
+        if stand.breached:
+            return [self._breach(rule, scope, key, series, now, repeated=True)]
+        return self._held_long(rule, key, now) if isinstance(rule, LimitRule) else []
+
+    def _end(self, rule: Rule, key: SeriesKey) -> None:
+        """The series is inside its limit: the next time past it is an edge."""
+        if self._roster.stands.pop((rule.name, key)) is not None:
+            self._agenda.clear(("watch", "for", rule.name, key))
+
+    def _count(
+        self, rule: RateRule, scope: Scope, key: SeriesKey, series: Series, now: float, *, arrived: bool
+    ) -> list[Found]:
+        """A reading for a rule that counts them; `arrived` False: none came, but what was below 0 left the sum."""
+        windows = self._roster.windows
+        windows.expire(rule, key, now)
+        if not kinds.is_past(rule, windows.measure(rule, key, now)):
+            self._end(rule, key)  # while nothing came: the breach before this reading is over
+        if arrived:
+            windows.add(rule, key, series.value, now)
+        found = self._place(rule, scope, key, series, now, measured=windows.measure(rule, key, now))
+        grows_at = windows.grows_at(rule, key)
+        if grows_at is None:
+            self._agenda.clear(("watch", "sum", rule.name, key))
+        else:
+            self._agenda.set(("watch", "sum", rule.name, key), grows_at)
+        return found
+
+    def _grown(self, rule: RateRule, key: SeriesKey, now: float) -> list[Found]:
+        series, watched = self._roster.readings.get(key), self._roster.watched.get(key)
+        if series is None or watched is None:
+            return []
+        scopes = [scope for its, scope in watched.rules if its is rule]
+        return [f for scope in scopes for f in self._count(rule, scope, key, series, now, arrived=False)]
+
+    def _near(self, rule: LimitRule, key: SeriesKey, series: Series, now: float) -> list[Found]:
+        """Whether the value came to a level of warn_at. A breach says more than a warning beside it would."""
+        at, steps = (rule.name, key), self._roster.levels[rule.name]
+        before = self._roster.near.get(at) or 0
+        held = levels.reached(rule, steps, before, series.value)
+        if held == before:
+            return []
+        self._roster.near[at] = held
+        stand = self._roster.stands.get(at)
+        if held < before or (stand is not None and stand.breached):
+            return []
+        age_s = self._roster.age(key, series, now)
+        text = levels.sentence(rule, steps[held - 1], series.value, key[2], age_s)
+        return [warned("near_limit", rule, key[0], text)]
+
+    def _held_long(self, rule: LimitRule, key: SeriesKey, now: float) -> list[Found]:
+        """for_s is over, or may be: a value back inside would have ended it."""
+        stand, series, watched = (
+            self._roster.stands.get((rule.name, key)),
+            self._roster.readings.get(key),
+            self._roster.watched.get(key),
+        )
+        if stand is None or stand.breached or series is None or watched is None:
+            return []
+        entry = ("watch", "for", rule.name, key)
+        if now < stand.since + rule.for_s:
+            self._agenda.set(entry, stand.since + rule.for_s)
+            return []
+        self._agenda.clear(entry)
+        self._roster.stands[rule.name, key] = replace(stand, breached=True)
+        return [self._breach(rule, scope, key, series, now) for its, scope in watched.rules if its is rule]
+
+    def _breach(
+        self,
+        rule: Rule,
+        scope: Scope,
+        key: SeriesKey,
+        series: Series,
+        now: float,
+        *,
+        repeated: bool = False,
+    ) -> Breach:
+        stand = self._roster.stands[rule.name, key]
+        return Breach(
+            rule=rule.name,
+            kind=rule.kind,
+            scope=scope,
+            labels=key[2],
+            text=kinds.sentence(rule, stand.said, key[2], self._roster.age(key, series, now)),
+            value=limit.plain(stand.said),
+            repeated=repeated,
+            worst=limit.plain(stand.worst),
+        )
