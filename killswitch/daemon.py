@@ -22,6 +22,7 @@ from killswitch.adapters.journal import Journal, JournalError, JournalInUse, Jou
 from killswitch.adapters.metrics import Metrics
 from killswitch.adapters.mqtt import Button, CommandLink
 from killswitch.adapters.mqtt_feed import FeedLink
+from killswitch.adapters.recorder import Recorder
 from killswitch.broker import broker_of
 from killswitch.domain.messages import (
     Acknowledge,
@@ -44,7 +45,7 @@ from killswitch.links import OMS_ACTIONS, links_of, now, oms_owner
 from killswitch.loop import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from killswitch.adapters.mqtt_session import Broker
     from killswitch.config import Config
@@ -99,6 +100,8 @@ class Daemon:
         for trip in self._switch.view(now()).trips:
             log.warning("still latched: %s by %s: %s", trip.trip, trip.by, trip.scope.in_words())
         self._mind_signals()
+        if self._recorder is not None:
+            self._recorder.start(self._began, self._wall())
         self._loop.hand_out(self._switch.begin(__version__, self._config.fingerprint(), self._wall()))
         try:
             async with asyncio.TaskGroup() as group:
@@ -110,6 +113,8 @@ class Daemon:
                 for task in tasks:
                     task.cancel()
         finally:
+            if self._recorder is not None:
+                await asyncio.to_thread(self._recorder.close)
             lost = await journal.close()
             if lost:
                 log.error("%d records could not be kept", lost)
@@ -141,7 +146,8 @@ class Daemon:
         config = self._config
         settings = config.settings(boot=f"{self._wall():.3f}")
         self._journal = journal
-        self._switch = KillSwitch(settings, restored, now())
+        self._began = now()
+        self._switch = KillSwitch(settings, restored, self._began)
         self._links = links_of(config.oms, self.submit, self._wall)
         broker = broker_of(config)
         self._metrics = Metrics(
@@ -171,9 +177,9 @@ class Daemon:
             for feed in config.feeds
             if (stream := feed.stream) is not None
         }
-        self._loop = Loop(
-            self._switch, self._owners(), now=now, wall=self._wall, see=self._metrics.see, beat=self._beat
-        )
+        record = config.record_path(self._env)
+        self._recorder = None if record is None else Recorder(record, config.daemon.name, settings.feeds)
+        self._loop = Loop(self._switch, self._owners(), now=now, wall=self._wall, see=self._see, beat=self._beat)
         self._submit = self._loop.inbox.put
         for event in self._waiting:
             self._submit(event)
@@ -266,6 +272,12 @@ class Daemon:
         log.log(logging.INFO if action.kind in QUIET else logging.WARNING, "%s: %s", which, action.text)
         if self._commands is not None:
             self._commands.do(action)
+
+    def _see(self, event: Event, actions: Sequence[Action], at: float) -> None:
+        """What was handled, for those who look on."""
+        self._metrics.see(event, actions, at)
+        if self._recorder is not None:
+            self._recorder.see(event, at)
 
     def _view(self) -> View:
         return self._switch.view(now())

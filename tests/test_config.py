@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from killswitch.config import DEFAULT_PATH, ConfigError, find_config, load
+from killswitch.config import DEFAULT_PATH, ConfigError, find_config, load, load_rules
 from killswitch.config.models import ARRAYS, MODELS, SINGLE, Tables
 from killswitch.config.tables import KeySignIn, PasswordSignIn
 from killswitch.domain.scope import EVERY, Scope
@@ -231,6 +231,32 @@ def test_a_relative_journal_lies_in_the_state_directory_else_beside_the_configur
     assert config.journal_path({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}) == Path("/var/lib/a/killswitch.db")
     config = read(home, changed(("daemon", "journal", "sqlite:////srv/k.db")))
     assert config.journal_path({"STATE_DIRECTORY": "/var/lib/a"}) == Path("/srv/k.db")
+
+
+def test_a_recording_lies_where_the_journal_does_and_there_is_none_unless_it_is_named(home):
+    assert read(home, changed()).record_path({}) is None
+    config = read(home, changed(("daemon", "record", "readings.jsonl")))
+    assert config.record_path({}) == home / "readings.jsonl"
+    assert config.record_path({"STATE_DIRECTORY": "/var/lib/a"}) == Path("/var/lib/a/readings.jsonl")
+    same = changed(("daemon", "journal", "sqlite:///a.jsonl"), ("daemon", "record", "a.jsonl"))
+    assert mistakes(home, same) == ["daemon.record: it is the journal's file"]
+
+
+def test_rules_are_read_without_the_files_that_hold_secrets_and_with_every_other_check(home):
+    (home / "prime.secret").unlink()
+    with pytest.raises(ConfigError):
+        read(home, changed())
+    file = home / "killswitch.toml"
+    rules = load_rules(file, {})
+    assert [rule.name for rule in rules.rules] == [row["name"] for row in sample()["rule"]]
+    assert [feed.name for feed in rules.feeds] == [row["name"] for row in sample()["feed"]]
+    file.write_text(toml_text(changed(("rule", 0, "above", "x"), ("oms", 0, "secret_file", NONE))), "utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_rules(file, {})
+    assert [m.partition(":")[0] for m in error.value.mistakes] == [
+        'oms "prime".secret_file',
+        'rule "btc-position".above',
+    ]
 
 
 def test_the_option_comes_before_the_variable_and_the_variable_before_etc():
@@ -481,6 +507,9 @@ ONE_BY_ONE = [
     (("daemon", "journal", "sqlite:///"), "daemon.journal: after sqlite:/// it needs the path of a file"),
     (("daemon", "journal", "sqlite:///:memory:"), "daemon.journal: a journal in memory forgets what is latched"),
     (("daemon", "unreadable_journal", "ignore"), 'daemon.unreadable_journal: it must be "refuse" or "sweep"'),
+    (("daemon", "record", "readings.txt"), 'daemon.record: it must be "" or the path of a file that ends in .jsonl'),
+    (("daemon", "record", True), 'daemon.record: it must be "" or the path of a file that ends in .jsonl'),
+    (("daemon", "record", "recordings/.jsonl"), "daemon.record: the file needs a name"),
     (("daemon", "sweep_on_stop", "yes"), "daemon.sweep_on_stop: it must be true or false"),
     # addresses
     (("oms", 0, "gateways", ["ws://u:p@h/"]), f'oms "prime".gateways[0]: {USERINFO}'),

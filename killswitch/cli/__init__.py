@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from killswitch import __version__
-from killswitch.cli import trip
+from killswitch.cli import rehearse, trip
 from killswitch.cli.options import (
     DONE,
     NO,
@@ -52,6 +52,8 @@ def cli() -> None:
 
 cli.add_command(trip.trip)
 cli.add_command(trip.reset)
+cli.add_command(rehearse.test)
+cli.add_command(rehearse.replay)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from killswitch.config import build
-from killswitch.config.files import Files, journal_path
+from killswitch.config.files import Files, journal_path, state_path
 from killswitch.config.mistakes import ConfigError, in_words
 from killswitch.config.relations import relations
 from killswitch.config.sources import read_tables, unknown_variables, unreadable
@@ -21,10 +21,11 @@ from killswitch.domain.settings import Settings, Site
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from killswitch.config.models import Tables
     from killswitch.config.tables import Commands, Daemon, Feed, HeldFile, Http, Mqtt, Oms, Panic
-    from killswitch.domain.settings import ConfirmPolicy, RetryPolicy, Rule
+    from killswitch.domain.settings import ConfirmPolicy, FeedSpec, RetryPolicy, Rule
 
-__all__ = ["Config", "ConfigError", "find_config", "load"]
+__all__ = ["Config", "ConfigError", "Rules", "find_config", "load", "load_rules"]
 
 DEFAULT_PATH: Final = Path("/etc/killswitch/killswitch.toml")
 
@@ -74,6 +75,10 @@ class Config:
         """The journal's file: a relative one lies in $STATE_DIRECTORY, else beside the configuration."""
         return journal_path(self.daemon.journal, self.path, env)
 
+    def record_path(self, env: Mapping[str, str]) -> Path | None:
+        """The file that readings are recorded to, found as the journal is; None: they aren't."""
+        return state_path(self.daemon.record, self.path, env) if self.daemon.record else None
+
     def fingerprint(self) -> str:
         """Twelve hex digits that change when any setting does; secrets are not in it."""
         return self.digest[:12]
@@ -104,25 +109,18 @@ def find_config(option: str | None, env: Mapping[str, str]) -> Path:
     return Path(named) if named else DEFAULT_PATH
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What rehearsing needs of a configuration: its feeds and rules, and none of its secrets."""
+
+    path: Path
+    feeds: tuple[FeedSpec, ...]
+    rules: tuple[Rule, ...]
+
+
 def load(path: Path, env: Mapping[str, str]) -> Config:
     """Read, check, and look the secrets up. Raises ConfigError with every mistake, and nothing else."""
-    variables = unknown_variables(env)
-    try:
-        path = path.absolute()
-        tables, raw, mistakes = read_tables(path, env)
-    except ConfigError as error:
-        raise ConfigError((*error.mistakes, *variables)) from None
-    except OSError as error:  # the working directory is gone
-        raise ConfigError((f"{path}: {unreadable(error)}", *variables)) from None
-    files = Files(path, env, raw)
-    files.look_up_all()
-    mistakes += [*relations(raw), *files.mistakes]
-    feeds: tuple[Feed, ...] = ()
-    if tables is not None:
-        feeds, unshaped = build.feeds(tables.feed)
-        mistakes += unshaped
-    if tables is None or mistakes or variables:
-        raise ConfigError((*in_words(mistakes, raw), *variables))
+    path, tables, feeds, files = _checked(path, env, with_files=True)
     return Config(
         path=path,
         daemon=build.daemon(tables.daemon),
@@ -138,3 +136,33 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         held_files=tuple(files.held),
         digest=build.digest(tables),
     )
+
+
+def load_rules(path: Path, env: Mapping[str, str]) -> Rules:
+    """The same checks, but the files that it names need not be here: a rule can be tried without any secret."""
+    path, tables, feeds, _ = _checked(path, env, with_files=False)
+    return Rules(
+        path=path, feeds=tuple(feed.spec for feed in feeds), rules=tuple(build.rule(row) for row in tables.rule)
+    )
+
+
+def _checked(path: Path, env: Mapping[str, str], *, with_files: bool) -> tuple[Path, Tables, tuple[Feed, ...], Files]:
+    variables = unknown_variables(env)
+    try:
+        path = path.absolute()
+        tables, raw, mistakes = read_tables(path, env)
+    except ConfigError as error:
+        raise ConfigError((*error.mistakes, *variables)) from None
+    except OSError as error:  # the working directory is gone
+        raise ConfigError((f"{path}: {unreadable(error)}", *variables)) from None
+    files = Files(path, env, raw)
+    if with_files:
+        files.look_up_all()
+    mistakes += [*relations(raw), *files.mistakes]
+    feeds: tuple[Feed, ...] = ()
+    if tables is not None:
+        feeds, unshaped = build.feeds(tables.feed)
+        mistakes += unshaped
+    if tables is None or mistakes or variables:
+        raise ConfigError((*in_words(mistakes, raw), *variables))
+    return path, tables, feeds, files

@@ -14,6 +14,7 @@ from killswitch.config.values import UNSAFE, EnvText, is_label, wrong
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _TOPIC_BYTES_MAX: Final = 65_535  # MQTT 3.1.1, section 1.5.3
 _PREFIX_MAX: Final = 100
+RECORDING_ENDS: Final = ".jsonl"
 
 
 def _address(value: object, schemes: tuple[str, ...]) -> str:
@@ -131,6 +132,15 @@ def _journal(value: object) -> str:
     return str(value)
 
 
+def _recording(value: object) -> str:
+    """Empty, or a path that ends so that replay finds the file, and its older ones, in their folder."""
+    if not isinstance(value, str) or UNSAFE.search(value) or (value and not value.endswith(RECORDING_ENDS)):
+        raise wrong(f'it must be "" or the path of a file that ends in {RECORDING_ENDS}')
+    if value and not value.rpartition("/")[2].removesuffix(RECORDING_ENDS):
+        raise wrong("the file needs a name")
+    return str(value)
+
+
 Brokers = Annotated[tuple[Annotated[str, PlainValidator(_broker)], ...], BeforeValidator(_brokers)]
 Gateways = Annotated[tuple[Annotated[str, PlainValidator(_gateway)], ...], BeforeValidator(_gateways)]
 StreamUrl = Annotated[str, PlainValidator(_gateway)]
@@ -139,3 +149,4 @@ ButtonTopic = Annotated[str, PlainValidator(_button_topic)]
 FeedTopic = Annotated[str, PlainValidator(_feed_topic)]
 Prefix = Annotated[str, PlainValidator(_prefix)]
 Journal = Annotated[str, PlainValidator(_journal)]
+Recording = Annotated[str, PlainValidator(_recording)]

@@ -70,6 +70,7 @@ def daemon(table: DaemonTable) -> Daemon:
         journal=table.journal,
         unreadable_journal=table.unreadable_journal,
         sweep_on_stop=table.sweep_on_stop,
+        record=table.record,
     )
 
 

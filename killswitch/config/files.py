@@ -117,10 +117,15 @@ class Files:
 
 
 def journal_path(journal: str, config: Path, env: Mapping[str, str]) -> Path:
-    """The journal's file: relative ones lie in $STATE_DIRECTORY (the first, where there are several), else
+    """The journal's file, from sqlite:/// and a path."""
+    return state_path(journal.removeprefix("sqlite:///"), config, env)
+
+
+def state_path(name: str, config: Path, env: Mapping[str, str]) -> Path:
+    """A file that we write: relative ones lie in $STATE_DIRECTORY (the first, where there are several), else
     beside the configuration.
     """
-    written = Path(journal.removeprefix("sqlite:///"))
+    written = Path(name)
     if written.is_absolute():
         return written
     # systemd joins several state directories with colons: systemd.exec(5), RuntimeDirectory= and its kin.

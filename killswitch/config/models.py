@@ -28,6 +28,7 @@ class DaemonTable(Table):
     journal: a.Journal = "sqlite:///killswitch.db"
     unreadable_journal: Annotated[Literal["refuse", "sweep"], v.one_of("refuse", "sweep")] = "refuse"
     sweep_on_stop: v.Flag = False
+    record: a.Recording = ""
 
 
 class HttpTable(Table):

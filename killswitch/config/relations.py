@@ -34,6 +34,7 @@ def relations(raw: Raw) -> list[Mistake]:
     return [
         *_unique_names(raw),
         *_timing(raw),
+        *_recording(raw),
         *_broker_files(raw),
         *_sites(raw),
         *_panics(raw),
@@ -80,6 +81,12 @@ def _timing(raw: Raw) -> Iterator[Mistake]:
     longest = as_seconds(retry.get("max_s", 1))
     if "first_s" in retry and "max_s" in retry and first and longest and longest < first:
         yield Mistake(("retry", "max_s"), "it must not be shorter than first_s")
+
+
+def _recording(raw: Raw) -> Iterator[Mistake]:
+    daemon = _table(raw, "daemon")
+    if daemon.get("record") and _text(daemon, "journal").removeprefix("sqlite:///") == daemon["record"]:
+        yield Mistake(("daemon", "record"), "it is the journal's file")
 
 
 def _broker_files(raw: Raw) -> Iterator[Mistake]:

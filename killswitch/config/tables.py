@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
-    """`journal`: as written, sqlite:/// and a path."""
+    """`journal`: as written, sqlite:/// and a path. `record`: a path as written; empty: nothing is recorded."""
 
     name: str
     journal: str
     unreadable_journal: Literal["refuse", "sweep"]
     sweep_on_stop: bool
+    record: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

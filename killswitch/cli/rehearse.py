@@ -1,0 +1,149 @@
+"""The verbs that try the rules before they act: `test` and `replay`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from killswitch.cli.options import DONE, NO, USAGE, Ended, config_option, end, json_option, shown
+
+if TYPE_CHECKING:
+    from killswitch.config import Rules
+    from killswitch.rehearse import Rehearsal
+    from killswitch.rule_tests import TestFile
+
+TELL_EVERY_S: Final = 1.0
+"""How often progress is told on a terminal; elsewhere it takes ten times as long."""
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.pass_context
+def test(ctx: click.Context, files: tuple[Path, ...]) -> None:
+    """Run rule tests: do these readings trip these rules, and nothing else?
+
+    Exits with 1 if a test failed, 2 for a mistake in a file. Needs no secrets, broker or OMS.
+    """
+    from killswitch import rule_tests  # noqa: PLC0415
+
+    failed = 0
+    loaded = [_loaded_tests(path) for path in files]
+    for path, (held, rules) in zip(files, loaded, strict=True):
+        results = [rule_tests.run(one, rules) for one in held.tests]
+        bad = [result for result in results if not result.passed]
+        for result in bad:
+            click.echo("\n".join(shown(line) for line in rule_tests.in_words(result).splitlines()))
+        click.echo(f"{shown(str(path))}: {len(results) - len(bad)} passed, {len(bad)} failed")
+        failed += len(bad)
+    ctx.exit(NO if failed else DONE)
+
+
+def _loaded_tests(path: Path) -> tuple[TestFile, Rules]:
+    from killswitch import rule_tests  # noqa: PLC0415
+
+    try:
+        held = rule_tests.read(path)
+    except rule_tests.TestFileError as error:
+        raise Ended(USAGE, "\n".join(shown(mistake) for mistake in error.mistakes)) from None
+    rules = _loaded_rules(held.config)
+    unknown = rule_tests.strangers(held, rules)
+    if unknown:
+        raise Ended(USAGE, "\n".join(shown(f"{path}: {mistake}") for mistake in unknown))
+    return held, rules
+
+
+def _loaded_rules(path: Path) -> Rules:
+    from killswitch.config import ConfigError, load_rules  # noqa: PLC0415
+
+    try:
+        return load_rules(path, os.environ)
+    except ConfigError as error:
+        from killswitch.inventory import render_mistakes  # noqa: PLC0415
+
+        raise Ended(USAGE, render_mistakes(error.mistakes)) from None
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@config_option
+@json_option
+@click.pass_context
+def replay(ctx: click.Context, files: tuple[Path, ...], config: str | None, as_json: bool) -> None:
+    """What would the configured rules have tripped on this recording?
+
+    FILE is a recording, several of them, or the directory that they lie in. Needs no secrets, broker or OMS.
+    """
+    from killswitch import rehearse  # noqa: PLC0415
+    from killswitch.config import find_config  # noqa: PLC0415
+    from killswitch.wire.recording import at_text  # noqa: PLC0415
+
+    path = find_config(config, os.environ)
+    click.echo(f"configuration: {shown(str(path))}", err=True)
+    rules = _loaded_rules(path)
+    rehearsal = rehearse.Rehearsal(rules)
+    trips = 0
+    try:
+        ordered = rehearse.recordings(files)
+        progress = _Progress(sum(file.stat().st_size for file in ordered))
+        for file in ordered:
+            for line, read in rehearse.lines_of(file):
+                for trip in rehearsal.take(line):
+                    trips += 1
+                    at = at_text(trip.at)
+                    progress.clear()
+                    if as_json:
+                        click.echo(rehearse.as_json(trip, at))
+                    else:
+                        click.echo(f"{at}  {trip.rule}  {shown(trip.scope.in_words())}: {shown(trip.cause)}")
+                progress.tell(read)
+            progress.done(file.stat().st_size)
+        progress.clear()
+    except rehearse.UnreadableRecording as error:
+        end(USAGE, str(error))
+    except OSError as error:
+        end(USAGE, f"a recording can't be read ({error.strerror or type(error).__name__})")
+    _remark(rehearsal, progress.lines, trips)
+    ctx.exit(DONE)
+
+
+def _remark(rehearsal: Rehearsal, lines: int, trips: int) -> None:
+    """What is to be known about the result, on stderr."""
+    click.echo(f"{lines:,} lines, {trips:,} trips", err=True)
+    for name, count in sorted(rehearsal.strangers.items()):
+        click.echo(f"{shown(name)}: {count:,} readings belong to no feed of this configuration", err=True)
+    if rehearsal.missing:
+        click.echo(f"{rehearsal.missing:,} events were not recorded: trips may be missing", err=True)
+
+
+class _Progress:
+    """Tells on stderr how far it is, in place on a terminal, else now and then a line."""
+
+    def __init__(self, size: int) -> None:
+        self._size = max(size, 1)
+        self._before = 0
+        self.lines = 0
+        self._in_place = sys.stderr.isatty()
+        self._next = time.monotonic() + TELL_EVERY_S
+        self._open = False
+
+    def tell(self, read: int) -> None:
+        self.lines += 1
+        if self.lines % 256 or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + TELL_EVERY_S * (1 if self._in_place else 10)
+        said = f"{100 * (self._before + read) // self._size:3d} %, {self.lines:,} lines"
+        click.echo(f"\r{said}" if self._in_place else said, nl=not self._in_place, err=True)
+        self._open = self._in_place
+
+    def done(self, size: int) -> None:
+        self._before += size
+
+    def clear(self) -> None:
+        if self._open:
+            click.echo("\r" + " " * 40 + "\r", nl=False, err=True)
+            self._open = False
