@@ -109,7 +109,8 @@ async def oms(tmp_path):
 
 
 def test_there_are_the_verbs_of_this_version_and_no_others(home):
-    assert sorted(cli.commands) == ["check", "demo", "journal", "reset", "run", "simulate", "status", "trip"]
+    verbs = ["check", "demo", "journal", "replay", "reset", "run", "simulate", "status", "test", "trip"]
+    assert sorted(cli.commands) == verbs
     code, out, _ = home.run("--help")
     assert code == 0
     assert all(verb in out for verb in cli.commands)
@@ -149,7 +150,8 @@ def test_there_are_the_verbs_of_this_version_and_no_others(home):
         (("simulate", "--secret-file", "nowhere"), "no secret can be read"),
         (("journal", "verify"), "there is no journal at"),
         (("journal", "verify", "nowhere.db"), "there is no journal at nowhere.db"),
-        (("replay", "x"), "No such command"),
+        (("replay",), "Missing argument"),
+        (("drill", "x"), "No such command"),
     ],
 )
 def test_a_usage_that_cannot_be_meant_is_one_sentence_and_exit_code_2(home, argv, sentence):
