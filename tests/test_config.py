@@ -87,7 +87,6 @@ def said(home, tables, env=None):
         return list(error.mistakes)
     assert config.settings("b").sites
     assert config.fingerprint()
-    assert config.every_scope()
     assert render(describe(config))
     return []
 
@@ -212,17 +211,6 @@ def test_the_fingerprint_is_of_what_is_meant_not_of_how_it_is_written_and_holds_
     assert one.fingerprint() == same.fingerprint() == still.fingerprint() != other.fingerprint()
     assert len(one.fingerprint()) == 12
     assert int(one.fingerprint(), 16) >= 0
-
-
-def test_every_scope_is_the_whole_oms_where_that_is_allowed_else_each_account(home):
-    second = {**sample()["oms"][0], "name": "backup", "whole_oms": True, "accounts": [7]}
-    tables = changed()
-    tables["oms"].append(second)
-    assert read(home, tables).every_scope() == (
-        Scope(oms="prime", account=14, user=EVERY, instrument=EVERY),
-        Scope(oms="prime", account=15, user=EVERY, instrument=EVERY),
-        Scope(oms="backup", account=EVERY, user=EVERY, instrument=EVERY),
-    )
 
 
 def test_a_relative_journal_lies_in_the_state_directory_else_beside_the_configuration(home):

@@ -14,9 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tenacity import AsyncRetrying, RetryCallState, wait_exponential, wait_random
-from websockets.exceptions import ConnectionClosed
 
-from killswitch.adapters.feeds_socket import FOREIGN_ERRORS, abort, close, in_words, open_socket, read_message
+from killswitch.adapters.websocket import (
+    FOREIGN_ERRORS,
+    ConnectionClosed,
+    abort,
+    close,
+    in_words,
+    open_socket,
+    read_message,
+)
 from killswitch.domain.backlog import Backlog
 from killswitch.domain.messages import FeedDown, FeedUp
 from killswitch.wire.feed import read_stream
@@ -24,11 +31,16 @@ from killswitch.wire.feed import read_stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from killswitch.adapters.feeds_socket import Connection
+    from killswitch.adapters.websocket import Connection
     from killswitch.domain.backlog import Waiting
     from killswitch.domain.messages import Event
     from killswitch.wire.feed import StreamShape
 
+MESSAGE_BYTES_MAX: Final = 2 * 2**20
+"""Twice the longest message that is read (wire/feed.py): one a bit too long is a bad reading, counted, and
+doesn't cost the connection."""
+FRAMES_MAX: Final = 64
+"""Frames that wait while a long message is read; with the size it bounds what a source can make us hold."""
 SLICE: Final = 200
 """Readings in one go; then the loop has its turn, so that a flood doesn't hold up a cancel."""
 
@@ -117,9 +129,11 @@ class WebSocketFeed:
     async def _connect_once(self) -> str:
         """One connection, from its opening to its end; why it ended."""
         try:
-            socket = await open_socket(self._url)
+            socket = await open_socket(
+                self._url, bytes_max=MESSAGE_BYTES_MAX, frames_max=FRAMES_MAX, log="killswitch.feeds"
+            )
         except FOREIGN_ERRORS as error:
-            return in_words(error)
+            return in_words(error, "the source")
         self._ending, self._others = "", 0
         try:
             why = await self._say(socket) or await self._listen(socket)
@@ -134,7 +148,7 @@ class WebSocketFeed:
                 for text in self._subscribe:
                     await socket.send(text)
         except ConnectionClosed as error:
-            return in_words(error)
+            return in_words(error, "the source")
         except TimeoutError:
             abort(socket)
             return f"it didn't take our subscriptions within {self._patience.subscribe_s:g} s"
@@ -183,7 +197,7 @@ class WebSocketFeed:
             try:
                 message = await read_message(socket)
             except ConnectionClosed as error:
-                return in_words(error)
+                return in_words(error, "the source")
             self._reading = True
             await self._hear(message)
             self._reading = False

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from killswitch.adapters.oms_calls import Call
 from killswitch.adapters.oms_session import Ended, Failed, Home, Patience, Refused, Session
-from killswitch.adapters.oms_socket import FOREIGN_ERRORS, in_words, open_socket
 from killswitch.adapters.oms_waits import link_wait_s, refused_wait_s
+from killswitch.adapters.websocket import FOREIGN_ERRORS, in_words, open_socket
 from killswitch.domain.messages import (
     CancelAllOrders,
     DropSession,
@@ -37,6 +37,10 @@ _log = logging.getLogger("killswitch.adapters.oms")
 
 OmsAction: TypeAlias = Call | Withdraw | DropSession
 
+LIST_BYTES_MAX: Final = 256 * 2**20
+"""A list of 20,000 open orders is 22 MB in one message; one that is cut off could never be proven empty."""
+FRAMES_MAX: Final = 1024
+"""Events and answers that wait while a big list is being decoded."""
 STEADY_S: Final = 5.0
 """A session that was up for less doesn't count as a success: a gateway that accepts and closes at once would
 be called twenty times a second."""
@@ -145,9 +149,11 @@ class OmsLink:
     async def _attempt(self) -> float:
         """One connection from beginning to end; seconds to wait before the next."""
         try:
-            socket = await open_socket(self._url)
+            socket = await open_socket(
+                self._url, bytes_max=LIST_BYTES_MAX, frames_max=FRAMES_MAX, log="killswitch.adapters.oms"
+            )
         except FOREIGN_ERRORS as error:
-            return self._link_failed(in_words(error))
+            return self._link_failed(in_words(error, "the gateway"))
         # Any text will do as a nonce, as long as it is a fresh one.
         sign_in = self._credentials.request(str(int(self._home.wall() * 1_000_000)))
         self._session = Session(self._home, socket, self._new_session(), sign_in)

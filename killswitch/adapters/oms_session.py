@@ -12,10 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from websockets.exceptions import ConnectionClosed
-
 from killswitch.adapters.oms_calls import answer_to, request_for
-from killswitch.adapters.oms_socket import abort, close, in_words, read_message
+from killswitch.adapters.websocket import ConnectionClosed, abort, close, in_words, read_message
 from killswitch.domain.messages import (
     AnswerKind,
     CancelAllOrders,
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from killswitch.adapters.oms_calls import Call
-    from killswitch.adapters.oms_socket import Connection
+    from killswitch.adapters.websocket import Connection
 
 _log = logging.getLogger("killswitch.adapters.oms")
 
@@ -306,7 +304,7 @@ class Session:
             try:
                 data = await read_message(self._socket)
             except ConnectionClosed as error:
-                return in_words(error)
+                return in_words(error, "the gateway")
             try:
                 self._hear(data)
             except ProtocolError as error:

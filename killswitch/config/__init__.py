@@ -15,7 +15,6 @@ from killswitch.config.files import Files, journal_path, state_path
 from killswitch.config.mistakes import ConfigError, in_words
 from killswitch.config.relations import relations
 from killswitch.config.sources import read_tables, unknown_variables, unreadable
-from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import Settings, Site
 
 if TYPE_CHECKING:
@@ -82,14 +81,6 @@ class Config:
     def fingerprint(self) -> str:
         """Twelve hex digits that change when any setting does; secrets are not in it."""
         return self.digest[:12]
-
-    def every_scope(self) -> tuple[Scope, ...]:
-        """Every configured scope: per OMS the whole of it where that is allowed, else each of its accounts."""
-        return tuple(
-            Scope(oms=oms.name, account=account, user=EVERY, instrument=EVERY)
-            for oms in self.oms
-            for account in ((EVERY,) if oms.whole_oms else oms.accounts)
-        )
 
     def notes(self) -> tuple[str, ...]:
         """What a person should hear at every start: what this daemon will not do."""

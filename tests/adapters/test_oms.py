@@ -13,8 +13,8 @@ import time
 import pytest
 
 from killswitch.adapters.oms import KeyCredentials, OmsLink, PasswordCredentials, Patience
-from killswitch.adapters.oms_socket import Connection
 from killswitch.adapters.oms_waits import link_wait_s, refused_wait_s
+from killswitch.adapters.websocket import Connection
 from killswitch.domain.messages import (
     AccountsFound,
     Answered,

@@ -37,6 +37,21 @@ ROOT = Path(__file__).parent.parent.parent
 NAME = "ks-a"
 SECRET_FILE = "prime.secret"
 TESTER = "tester"
+BTC_LIMIT = """
+[[feed]]
+name = "positions"
+kind = "oms"
+oms = "prime"
+stale_after_s = 30
+
+[[rule]]
+name = "btc"
+reading = "position"
+where = { product = "BTC" }
+kind = "limit"
+above = 50
+scope = { oms = "prime", account = "{account}" }
+"""
 """User and password of the test itself, where the broker wants one."""
 
 

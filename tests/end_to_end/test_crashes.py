@@ -10,7 +10,7 @@ import pytest
 
 from killswitch.simulator.faults import LateOrder
 from killswitch.simulator.world import SimulatorOptions
-from tests.end_to_end.house import House, proven, trip_command, until
+from tests.end_to_end.house import BTC_LIMIT, House, proven, trip_command, until
 
 pytestmark = pytest.mark.mosquitto
 
@@ -79,22 +79,7 @@ async def test_a_kill_at_this_moment_loses_no_trip(tmp_path, kind, moment):
 
 
 async def test_a_rules_trip_survives_a_kill_right_after_its_cancel_was_decided(tmp_path):
-    rule = """
-[[feed]]
-name = "positions"
-kind = "oms"
-oms = "prime"
-stale_after_s = 30
-
-[[rule]]
-name = "btc"
-reading = "position"
-where = { product = "BTC" }
-kind = "limit"
-above = 50
-scope = { oms = "prime", account = "{account}" }
-"""
-    async with House(tmp_path, options=SimulatorOptions(orders=12), tables=rule) as house:
+    async with House(tmp_path, options=SimulatorOptions(orders=12), tables=BTC_LIMIT) as house:
         await house.start("CancelDecided", "after", "1", module=CRASHING)
         house.sim.move_position(14, 1, to=51)
         assert await house.ended() == -signal.SIGKILL

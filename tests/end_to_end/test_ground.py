@@ -9,7 +9,7 @@ import pytest
 
 from killswitch.simulator.faults import KeepPlacing
 from killswitch.simulator.world import SimulatorOptions
-from tests.end_to_end.house import House, command_of, proven, until
+from tests.end_to_end.house import BTC_LIMIT, House, command_of, proven, until
 
 pytestmark = pytest.mark.mosquitto
 
@@ -88,22 +88,7 @@ async def test_a_second_daemon_on_the_same_journal_ends_and_the_first_goes_on(tm
 
 
 async def test_a_frozen_broker_keeps_nothing_from_being_swept(tmp_path):
-    rule = """
-[[feed]]
-name = "positions"
-kind = "oms"
-oms = "prime"
-stale_after_s = 30
-
-[[rule]]
-name = "btc"
-reading = "position"
-where = { product = "BTC" }
-kind = "limit"
-above = 50
-scope = { oms = "prime", account = "{account}" }
-"""
-    async with House(tmp_path, options=ORDERS, tables=rule) as house:
+    async with House(tmp_path, options=ORDERS, tables=BTC_LIMIT) as house:
         await house.start()
         house.broker.freeze()
         try:

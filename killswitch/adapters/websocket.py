@@ -1,4 +1,7 @@
-"""The WebSocket connection to a gateway: how it is opened, and what of it can be seen from outside."""
+"""The WebSocket client that the OMS link and the feeds share: how a connection is opened, heard, and ended.
+
+It is the one door to the library for us as a client; the callers say what differs: sizes, and who is spoken of.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +16,44 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 if TYPE_CHECKING:
     from websockets.protocol import Protocol
 
-_log = logging.getLogger("killswitch.adapters.oms")
+__all__ = [
+    "FOREIGN_ERRORS",
+    "Connection",
+    "ConnectionClosed",
+    "abort",
+    "close",
+    "in_words",
+    "open_socket",
+    "read_message",
+]
 
 OPEN_S: Final = 3.0
 CLOSE_S: Final = 0.2
-MESSAGE_BYTES_MAX: Final = 256 * 2**20
 
 FOREIGN_ERRORS: Final = (OSError, EOFError, WebSocketException, ValueError)
 """All that opening a connection can end in (TimeoutError and TLS errors are OSErrors)."""
 
 
-def _library_log() -> logging.Logger:
+def _library_log(name: str) -> logging.Logger:
     """A logger for the library that no configuration can turn up.
 
-    At DEBUG the library logs frames, and the sign-in's frame holds a password or a signature. A logger that
+    At DEBUG the library logs frames, and a sign-in's frame holds a password or a signature. A logger that
     isn't in the registry can't be reached by name or by a level set on its parents.
     """
-    quiet = logging.Logger("killswitch.adapters.oms.websocket", logging.WARNING)  # noqa: LOG001  # see above
-    quiet.parent = _log
+    quiet = logging.Logger(f"{name}.websocket", logging.WARNING)  # noqa: LOG001  # see above
+    quiet.parent = logging.getLogger(name)
     return quiet
 
 
 class _Redirected(InvalidHandshake):
-    """The gateway points elsewhere. Credentials go to the configured address only."""
+    """The other side points elsewhere. What we send goes to the configured address only."""
 
 
 class Connection(ClientConnection):
     """A client connection that counts the bytes that came in.
 
-    A list of 22 MB can be one frame and take a minute on a thin link: only the bytes tell that it is alive.
+    A list of 22 MB can be one frame and take a minute on a thin link: only the bytes tell that it is alive. A
+    pong is a sign of life as well as a reading.
     """
 
     bytes_heard = 0
@@ -60,40 +72,45 @@ class Connection(ClientConnection):
         except InvalidStatus as error:
             status = error.response.status_code
             if 300 <= status < 400:
-                raise _Redirected(f"the gateway points elsewhere (HTTP {status}); not followed") from None
+                raise _Redirected(f"it points elsewhere (HTTP {status}); not followed") from None
             raise
 
 
-async def open_socket(url: str) -> Connection:
-    """A connection after its opening handshake. Raises one of FOREIGN_ERRORS; see `in_words`."""
+async def open_socket(url: str, *, bytes_max: int, frames_max: int, log: str) -> Connection:
+    """A connection after its opening handshake. Raises one of FOREIGN_ERRORS; see `in_words`.
+
+    `bytes_max`: the longest message; the library's 1 MiB would cut a list of about 950 open orders. `frames_max`:
+    frames that wait while a message is decoded; beyond it the library stops reading the socket. `log`: the name
+    of the caller's logger.
+    """
     connection = await connect(
         url,
-        # Saves 24 us a message and most of the time of a big list; the gateways don't negotiate it anyway.
+        # Saves 24 us a message and most of the time of a big list; gateways don't negotiate it anyway, and a
+        # hostile source has nothing to blow up.
         compression=None,
-        # The library would take HTTP(S)_PROXY from the environment: a cancel goes straight or not at all.
+        # The library would take HTTP(S)_PROXY from the environment: what
+        # goes out goes straight or not at all, and readings come from where the configuration says.
         proxy=None,
-        # The library's 1 MiB would close the connection at about 950 open orders, while they are counted.
-        max_size=MESSAGE_BYTES_MAX,
-        # Frames that wait while a big list is being decoded; beyond it the library stops reading the socket.
-        max_queue=1024,
+        max_size=bytes_max,
+        max_queue=frames_max,
         # An address that doesn't answer shouldn't hold up the next attempt.
         open_timeout=OPEN_S,
-        # A pong waits behind a big list and the library would close a living link: bytes and the
-        # gateway's own Ping tell whether it lives.
+        # A pong waits behind a big list or a flood and the library would close a living link: bytes heard,
+        # and pings of the callers' own, tell whether it lives.
         ping_interval=None,
         # A silent peer doesn't answer a closing handshake: don't wait 10 s for it.
         close_timeout=CLOSE_S,
         # Nobody needs to be told our library's version.
         user_agent_header="killswitch",
-        logger=_library_log(),
+        logger=_library_log(log),
         create_connection=Connection,
     )
     assert isinstance(connection, Connection)
     return connection
 
 
-def in_words(error: BaseException) -> str:
-    """A sentence for an error of FOREIGN_ERRORS; it holds nothing that was sent."""
+def in_words(error: BaseException, peer: str) -> str:
+    """A sentence for an error of FOREIGN_ERRORS; it holds nothing that was sent. `peer`: such as "the gateway"."""
     match error:
         case TimeoutError():
             return f"no answer to the opening handshake within {OPEN_S:g} s"
@@ -102,23 +119,23 @@ def in_words(error: BaseException) -> str:
         case ssl.SSLError():
             return f"TLS failed: {error.reason or 'no reason given'}"
         case InvalidStatus():
-            return f"the gateway refused the opening handshake: HTTP {error.response.status_code}"
+            return f"{peer} refused the opening handshake: HTTP {error.response.status_code}"
         case _Redirected():
             return str(error)
         case ConnectionClosed():
-            return _closed(error)
+            return _closed(error, peer)
         case OSError():
             return f"no connection: {error.strerror or error}"
         case _:
             return f"no WebSocket there: {type(error).__name__}"
 
 
-def _closed(error: ConnectionClosed) -> str:
+def _closed(error: ConnectionClosed, peer: str) -> str:
     if error.rcvd is not None:
-        return f"the gateway closed the connection ({error.rcvd.code})"
+        return f"{peer} closed the connection ({error.rcvd.code})"
     if error.sent is not None:
-        # We had to fail the connection: 1009 is a message beyond MESSAGE_BYTES_MAX, 1002 no WebSocket frame.
-        return f"the gateway sent what can't be read ({error.sent.code})"
+        # We had to fail the connection: 1009 is a message beyond bytes_max, 1002 no WebSocket frame.
+        return f"{peer} sent what can't be read ({error.sent.code})"
     return "the connection broke"
 
 
