@@ -34,7 +34,9 @@ Number: TypeAlias = Decimal | float
 class Order:
     """A working order as a list's row or an event showed it. None: missing or unreadable there.
 
-    `entered_by` is None for EnteredBy 0 too: nobody knows who entered it.
+    `entered_by` is None for EnteredBy 0 too: nobody knows who entered it. `quantity` is what is left of it, in
+    units of the instrument's base product; `price` its limit, in the quote product: None for 0, as market and
+    stop orders have it.
     """
 
     account: int
@@ -42,6 +44,8 @@ class Order:
     instrument: int | None
     entered_by: int | None
     client_order_id: int | None = None
+    quantity: Decimal | None = None
+    price: Decimal | None = None
 
 
 class AnswerKind(Enum):
@@ -71,6 +75,16 @@ class PositionRow:
     product: str
     amount: Decimal
     hold: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentRow:
+    """One row of GetInstruments: an order of it trades `base` (Product1Symbol) against `quote` (Product2Symbol)."""
+
+    instrument: int
+    symbol: str
+    base: str
+    quote: str
 
 
 # --- events: the OMS ---------------------------------------------------------------------------------------
@@ -174,6 +188,16 @@ class Positions(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments(Event):
+    """The answer to ListInstruments. `unreadable` rows lack an id or a product: nothing is known of them."""
+
+    call: int
+    session: int
+    rows: tuple[InstrumentRow, ...]
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lost(Event):
     """Nothing will be heard of this call: dropped unsent, or its session went. Nobody repeats it unasked."""
 
@@ -219,6 +243,58 @@ class PositionSeen(Event):
     oms: str
     session: int
     row: PositionRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSeen(Event):
+    """The best prices of an instrument: a Level1UpdateEvent, or the answer to SubscribePrice.
+
+    Prices are in the quote product for one unit of the base product. None: there is none (0 and the vendor's
+    sentinels say so), or it can't be read; a price is never 0. `call`: the SubscribePrice that it answers.
+    """
+
+    oms: str
+    session: int
+    instrument: int
+    bid: Decimal | None
+    ask: Decimal | None
+    last: Decimal | None
+    call: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeSeen(Event):
+    """An OrderTradeEvent. None: missing or unreadable there; `user` is None in dialects that name nobody.
+
+    `trade_id` tells a repeat. `quantity` is in units of the base product, `price` in the quote product.
+    """
+
+    oms: str
+    session: int
+    account: int
+    instrument: int | None
+    user: int | None
+    trade_id: int | None
+    order_id: int | None
+    quantity: Decimal | None
+    price: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRejected(Event):
+    """A NewOrderRejectEvent: an order that never worked. The documented event names neither instrument nor user.
+
+    An OrderStateEvent with the state Rejected is an OrderEnded; a server may send both for one order.
+    """
+
+    oms: str
+    session: int
+    account: int
+    instrument: int | None
+    user: int | None
+    order_id: int | None
+    client_order_id: int | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -459,6 +535,29 @@ class ListPositions:
 
 
 @dataclass(frozen=True, slots=True)
+class ListInstruments:
+    """GetInstruments: all of the OMS. Answered by Instruments."""
+
+    call: int
+    session: int
+    oms: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribePrice:
+    """SubscribeLevel1 of one instrument, for the life of the session.
+
+    Answered by a PriceSeen with this call, or by Answered: 909 (already subscribed) with the label 909, which
+    is fine, since the first subscription goes on; any other refusal with its own.
+    """
+
+    call: int
+    session: int
+    oms: str
+    instrument: int
+
+
+@dataclass(frozen=True, slots=True)
 class Withdraw:
     """Drop these calls if they aren't written yet; each is then reported Lost."""
 
@@ -592,6 +691,8 @@ Action: TypeAlias = (
     | ListOpenOrders
     | ListUserAccounts
     | ListPositions
+    | ListInstruments
+    | SubscribePrice
     | Withdraw
     | DropSession
     | Record

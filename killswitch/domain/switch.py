@@ -28,6 +28,7 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    Instruments,
     JournalFailed,
     Journalled,
     LinkFailed,
@@ -36,9 +37,11 @@ from killswitch.domain.messages import (
     Noted,
     OpenOrders,
     OrderEnded,
+    OrderRejected,
     OrderWorking,
     Positions,
     PositionSeen,
+    PriceSeen,
     Reading,
     ResetRequested,
     Restored,
@@ -52,6 +55,7 @@ from killswitch.domain.messages import (
     Stopped,
     Stopping,
     Tick,
+    TradeSeen,
     TripRequested,
 )
 from killswitch.domain.parts import Parts
@@ -185,10 +189,15 @@ class KillSwitch:
                 self._alarms.watched(event, now)
             case AccountsFound():
                 self._parts.stir_up(self._parts.sweeper.accounts_found(event, now))
-            case Positions():
-                call = self._parts.book.answered(event.call, event.session)
-                if call is not None:
-                    self._parts.agenda.clear(("call", call.number))
+            case Positions() | Instruments():
+                self._call_over(event.call, event.session)
+                self._alarms.watched(event, now)
+            case PriceSeen():
+                if event.call is not None:
+                    self._call_over(event.call, event.session)
+                self._alarms.watched(event, now)
+            case TradeSeen() | OrderRejected():
+                self._parts.sweeper.met(event.oms, event.account, now)
                 self._alarms.watched(event, now)
             case Lost():
                 self._parts.looks.failed(event.call)
@@ -283,8 +292,10 @@ class KillSwitch:
                 kind = "escalated"
             case CommandRefused():
                 self._parts.desk.set_aside(event.id, event.via, event.token, event.wall)
-            case OpenOrders() | AccountsFound() | Positions() | Answered():
+            case OpenOrders() | AccountsFound() | Positions() | Instruments() | Answered():
                 self._ask_again(event.call, now)
+            case PriceSeen(call=int(number)):
+                self._ask_again(number, now)
             case _:
                 pass
         self._parts.outbox.put(
@@ -314,6 +325,12 @@ class KillSwitch:
         self._parts.outbox.record(Stopped(self._parts.settings.daemon, left), wall)
         self._parts.undo.commit()
         return self._parts.outbox.take()
+
+    def _call_over(self, number: int, session: int) -> None:
+        """A call that no sweep rests on was answered."""
+        call = self._parts.book.answered(number, session)
+        if call is not None:
+            self._parts.agenda.clear(("call", call.number))
 
     def _stir_call(self, session: int) -> None:
         held = self._parts.book.sessions.get(session)
