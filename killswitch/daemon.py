@@ -24,6 +24,7 @@ from killswitch.adapters.mqtt import Button, CommandLink
 from killswitch.adapters.mqtt_feed import FeedLink
 from killswitch.adapters.recorder import Recorder
 from killswitch.broker import broker_of
+from killswitch.domain import coverage
 from killswitch.domain.messages import (
     Acknowledge,
     Action,
@@ -97,6 +98,9 @@ class Daemon:
         self._build(journal, restored)
         for note in (*self._config.notes(), *restored.warnings):
             log.warning("%s", note)
+        for oms in self._switch.view(now()).omses:
+            if oms.uncovered_accounts:
+                log.warning("%s", coverage.sentence(oms.oms, oms.uncovered_accounts))
         for trip in self._switch.view(now()).trips:
             log.warning("still latched: %s by %s: %s", trip.trip, trip.by, trip.scope.in_words())
         self._mind_signals()

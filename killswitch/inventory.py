@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, assert_never
 
-from killswitch.domain.scope import EVERY, Every, Scope
+from killswitch.domain import coverage
+from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import Label, LimitRule, OnUnknown, RateRule, Rule, ScopeTemplate
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _rule(config: Config, rule: Rule) -> RuleLines:
         owner=rule.owner,
         watches=f"{rule.reading}{f' with {where}' if where else ''}, from {_listed(sources, 'feed')}",
         trips=_trips(rule),
-        warns=_warns(rule),
+        warns=warns_at(rule),
         cancels=_template(rule.scope),
         when_stale=_unknown(rule, rule.on_stale),
         when_bad=_unknown(rule, rule.on_bad),
@@ -136,8 +137,8 @@ def _trips(rule: Rule) -> str:
             assert_never(rule)
 
 
-def _warns(rule: Rule) -> str:
-    """At which parts of the limit it warns; empty: at none."""
+def warns_at(rule: Rule) -> str:
+    """At which parts of the limit a rule warns; empty: at none."""
     levels = rule.warn_at if isinstance(rule, LimitRule) else ()
     parts = ", ".join(f"{(part * 100).normalize():f}" for part in levels)
     return f"at {parts} % of the limit" if parts else ""
@@ -215,9 +216,10 @@ def _account(config: Config, oms: str, account: int) -> AccountLines:
     whole: list[str] = []
     partly: list[str] = []
     reaching = [(f"rule {rule.name}", rule.scope, rule.where) for rule in config.rules]
-    reaching += [(f"panic {panic.name}", _as_template(panic.scope), ()) for panic in config.panics]
+    heard = config.panics if config.mqtt.brokers else ()
+    reaching += [(f"panic {panic.name}", _as_template(panic.scope), ()) for panic in heard]
     for name, scope, where in reaching:
-        if scope.oms != oms or not _reaches(scope, where, account):
+        if scope.oms != oms or not coverage.reaches(scope, account, where):
             continue
         (whole if scope.user is EVERY and scope.instrument is EVERY else partly).append(name)
     return AccountLines(account=account, whole=tuple(whole), partly=tuple(partly))
@@ -227,17 +229,6 @@ def _as_template(scope: Scope) -> ScopeTemplate:
     return ScopeTemplate(oms=scope.oms, account=scope.account, user=scope.user, instrument=scope.instrument)
 
 
-def _reaches(scope: ScopeTemplate, where: tuple[tuple[str, str], ...], account: int) -> bool:
-    """Whether a scope can be this account's. A label's id is any, unless `where` holds the label fast."""
-    match scope.account:
-        case Every():
-            return True
-        case Label(name=name):
-            return dict(where).get(name, str(account)) == str(account)
-        case named:
-            return named == account
-
-
 # --- findings -----------------------------------------------------------------------------------------------
 
 
@@ -245,10 +236,7 @@ def _findings(config: Config, sites: tuple[OmsLines, ...]) -> Iterator[str]:
     yield from config.notes()
     for site in sites:
         if site.uncovered:
-            yield (
-                f"OMS {site.oms}: no rule and no panic covers {_numbers(site.uncovered)}; only a command or "
-                "a signal cancels there."
-            )
+            yield coverage.sentence(site.oms, site.uncovered)
         for lines in site.accounts:
             if lines.partly and not lines.whole:
                 yield (
@@ -272,12 +260,6 @@ def _remarks(config: Config) -> Iterator[str]:
                 f"Panic {panic.name}: a press with QoS 0 is lost while the daemon is away; set the device to "
                 "QoS 1, which a broker keeps for it."
             )
-
-
-def _numbers(accounts: tuple[int, ...]) -> str:
-    shown = ", ".join(str(account) for account in accounts[:10])
-    more = f" and {len(accounts) - 10} more" if len(accounts) > 10 else ""
-    return f"account{'s' if len(accounts) > 1 else ''} {shown}{more}"
 
 
 def _strangers(config: Config) -> Iterator[str]:

@@ -212,7 +212,7 @@ def _sessions(oms: Said) -> Iterator[str]:
     uncovered = oms.get("uncovered_accounts")
     if isinstance(uncovered, list) and uncovered:
         shown = ", ".join(map(str, uncovered[:IDS_SHOWN]))
-        yield wrapped(f"{_text(oms, 'oms')}: no rule watches account {shown}", "  ", "  ")
+        yield wrapped(f"{_text(oms, 'oms')}: nothing covers account {shown}", "  ", "  ")
 
 
 def _link(link: Said, name: str) -> str:

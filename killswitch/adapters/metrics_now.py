@@ -104,7 +104,7 @@ class Now(Collector):
         )
         yield _family(
             "uncovered_accounts",
-            "Accounts that no rule covers",
+            "Known accounts that no rule and no panic scope covers",
             ("oms",),
             self._omses,
             {(o.oms,): len(o.uncovered_accounts) for o in omses},

@@ -101,17 +101,27 @@ def _log_to_stderr(level: str) -> None:
 @cli.command()
 @config_option
 @json_option
+@click.option("--inventory", "listing", is_flag=True, help="List the rules: risk, limit, what each does, scope, owner.")
 @click.pass_context
-def check(ctx: click.Context, config: str | None, as_json: bool) -> None:
+def check(ctx: click.Context, config: str | None, as_json: bool, listing: bool) -> None:
     """Check the configuration.
 
     Says what each rule watches and would cancel, and what is not covered. Exits with 2 for mistakes, 1 for findings.
+    With --inventory it lists the rules instead, a row for each, and exits with 0 unless there are mistakes.
     """
     from dataclasses import asdict  # noqa: PLC0415
 
+    loaded = loaded_config(config, as_json=as_json)
+    if listing:
+        from killswitch import rule_table  # noqa: PLC0415
+
+        listed = [asdict(row) for row in rule_table.rows(loaded)]
+        head = {"config": str(loaded.path), "daemon": loaded.daemon.name, "fingerprint": loaded.fingerprint()}
+        echo_json({**head, "rules": listed}) if as_json else click.echo(rule_table.render(loaded), nl=False)
+        ctx.exit(DONE)
     from killswitch.inventory import describe, render  # noqa: PLC0415
 
-    inventory = describe(loaded_config(config, as_json=as_json))
+    inventory = describe(loaded)
     if as_json:
         echo_json(asdict(inventory))
     else:

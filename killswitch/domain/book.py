@@ -164,6 +164,10 @@ class Book:
         self._extra[oms] = extra | {account}
         return True
 
+    def known_accounts(self, oms: str) -> tuple[int, ...]:
+        """All accounts of an OMS that we were told of or met."""
+        return tuple(sorted({*self._told(oms), *(self._extra.get(oms) or ())}))
+
     def accounts_of(self, scope: Scope, since_call: int) -> tuple[tuple[int, ...], bool]:
         """The accounts that a round over `scope` must list, and whether they are known to be all.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from killswitch.domain import coverage
 from killswitch.domain.messages import (
     AnnounceState,
     AnnounceTrip,
@@ -22,7 +23,7 @@ from killswitch.domain.view import BrokerView, OmsView, SessionView, View
 if TYPE_CHECKING:
     from killswitch.domain.book import Listed
     from killswitch.domain.parts import Parts
-    from killswitch.domain.settings import Site
+    from killswitch.domain.settings import Settings, Site
 
 
 COVERS: Final = "orders"
@@ -40,6 +41,8 @@ class Picture:
         self._views: Table[str, TripView] = Table(parts.undo)
         """Each trip's newest view; as it was announced, but for when it was last proven."""
         self._said: Table[str, str] = Table(parts.undo)
+        self._uncovered: dict[str, tuple[Settings, tuple[int, ...], tuple[int, ...]]] = {}
+        """OMS -> settings, accounts, and which of these nothing covers: looked up anew when one of the two differs."""
 
     def view(self, now: float) -> View:
         """All that can be seen from outside, as it is at `now`."""
@@ -128,8 +131,22 @@ class Picture:
             orders_left=None if None in left else sum(n for n in left if n is not None),
             proof_age_s=now - min(known) if known and len(known) == len(rounds) else None,
             guard_every_s=self._parts.sweeper.guard_every_s(site.name),
-            uncovered_accounts=self._parts.watch.uncovered(site.name, site.accounts),
+            uncovered_accounts=self.uncovered(site.name),
         )
+
+    def uncovered(self, oms: str) -> tuple[int, ...]:
+        """The accounts of an OMS, told or met, that no rule and no button reaches."""
+        accounts, settings = self._parts.book.known_accounts(oms), self._parts.settings
+        held = self._uncovered.get(oms)
+        if held is None or held[0] is not settings or held[1] != accounts:
+            held = (settings, accounts, coverage.uncovered(oms, accounts, settings.rules, settings.panics))
+            self._uncovered[oms] = held
+        return held[2]
+
+    def gaps(self) -> tuple[str, ...]:
+        """What a person should hear at the start of accounts that nothing covers."""
+        found = [(site.name, self.uncovered(site.name)) for site in self._parts.settings.sites]
+        return tuple(coverage.sentence(oms, accounts) for oms, accounts in found if accounts)
 
     def _missing(self) -> tuple[str, ...]:
         missing = [

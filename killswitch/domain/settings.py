@@ -179,3 +179,4 @@ class Settings:
     confirm: ConfirmPolicy = ConfirmPolicy()
     retry: RetryPolicy = RetryPolicy()
     reset_max_age_s: float = 30.0
+    panics: tuple[Scope, ...] = ()  # what the buttons trip, where a broker is heard

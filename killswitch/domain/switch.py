@@ -313,7 +313,7 @@ class KillSwitch:
     def begin(self, version: str, config: str, wall: float) -> tuple[Action, ...]:
         """What is true before any event: for the start, once the journal is read. `config`: its fingerprint."""
         self._parts.outbox.record(Started(self._parts.settings.daemon, version, config), wall)
-        for note in self._picture.notes:
+        for note in (*self._picture.notes, *self._picture.gaps()):
             self._parts.outbox.record(Noted("note", note), wall)
         self._picture.announce()
         self._parts.undo.commit()

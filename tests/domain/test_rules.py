@@ -23,7 +23,7 @@ from killswitch.domain.messages import (
     SessionUp,
     Tick,
 )
-from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain.scope import Scope
 from killswitch.domain.settings import FeedSpec, Label, ScopeTemplate
 from killswitch.domain.watch.rules import Breach
 from tests.domain.watch_bench import (
@@ -570,15 +570,6 @@ def test_the_view_of_a_feed_counts_from_the_start_until_something_was_heard():
     bench.down(4.5)
     view = bench.feed_view("var")
     assert (view.up, view.heard, view.age_s, view.readings) == (False, True, 0.5, 1)
-
-
-def test_accounts_that_no_rule_could_name_are_uncovered():
-    pinned = rule("b", where=labels(account=15))
-    fixed = rule("a", scope=ScopeTemplate(oms="prime", account=14))
-    other = rule("c", scope=ScopeTemplate(oms="other", account=EVERY))
-    assert Bench(fixed, pinned, other).watch.uncovered("prime", (14, 15, 16)) == (16,)
-    assert Bench(rule()).watch.uncovered("prime", (14, 15, 16)) == ()
-    assert Bench().watch.uncovered("prime", (14,)) == (14,)
 
 
 def test_events_of_feeds_and_kinds_that_are_not_watched_give_nothing():

@@ -44,6 +44,7 @@ async def test_sigterm_ends_it_in_order_and_what_is_latched_stays_so(tmp_path):
         late = house.sim.place(14, 37, 25).order_id
         await house.start()
         assert "WARNING killswitch: still latched: p-1 by alice: prime: account 14" in house.log()
+        assert "WARNING killswitch: OMS prime: no rule and no panic covers accounts 14, 15" in house.log()
         await until(lambda: late not in house.open(), "what came meanwhile is swept", shown=house.shown)
         await house.confirmed("p-1")
         await until(lambda: retained["killswitch/state"] == {"state": "confirmed", "trips": 1}, "the lamp shows it")

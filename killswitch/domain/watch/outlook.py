@@ -1,11 +1,10 @@
-"""Looking at rules and feeds from outside: headroom, ages, what isn't calm, what no rule covers."""
+"""Looking at rules and feeds from outside: headroom, ages, what isn't calm."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from killswitch.domain.scope import EVERY
-from killswitch.domain.settings import Label, LimitRule
+from killswitch.domain.settings import LimitRule
 from killswitch.domain.view import FeedView, RuleView
 from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.readings import Silence, lanes_of
@@ -147,16 +146,3 @@ def _view_of_feed(roster: Roster, feed: FeedSpec, now: float) -> FeedView:
         readings=roster.counts.get(feed.name) or 0,
         bad=roster.doubts.of(feed.name),
     )
-
-
-def uncovered(roster: Roster, oms: str, accounts: tuple[int, ...]) -> tuple[int, ...]:
-    """Those accounts of an OMS that no rule's scope could name."""
-    rules = [rule for rule in roster.rules.values() if rule.scope.oms == oms]
-    return tuple(a for a in accounts if not any(_may_name(rule, a) for rule in rules))
-
-
-def _may_name(rule: Rule, account: int) -> bool:
-    part = rule.scope.account
-    if isinstance(part, Label):
-        return dict(rule.where).get(part.name, str(account)) == str(account)
-    return part is EVERY or part == account

@@ -305,10 +305,6 @@ class Watch:
         """The rules and feeds in the order of the configuration. It looks at every series."""
         return outlook.view(self._roster, now)
 
-    def uncovered(self, oms: str, accounts: tuple[int, ...]) -> tuple[int, ...]:
-        """Those accounts of an OMS that no rule's scope could name."""
-        return outlook.uncovered(self._roster, oms, accounts)
-
 
 def _unknown(
     rule: Rule,
