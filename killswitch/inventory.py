@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from killswitch.domain import coverage
 from killswitch.domain.scope import EVERY, Scope
-from killswitch.domain.settings import Label, LimitRule, OnUnknown, RateRule, Rule, ScopeTemplate
+from killswitch.domain.settings import DrawdownRule, Label, LimitRule, OnUnknown, RateRule, Rule, ScopeTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -133,6 +133,8 @@ def _trips(rule: Rule) -> str:
             return f"when the readings of {rule.reading} in {rule.per_s:g} s add up to more than {rule.above}"
         case RateRule():
             return f"when more than {rule.above} readings of {rule.reading} come in {rule.per_s:g} s"
+        case DrawdownRule():
+            return f"when {rule.reading} is {rule.fall} or more under its highest in {rule.window_s:g} s"
         case _:
             assert_never(rule)
 

@@ -19,7 +19,15 @@ from killswitch.config import DEFAULT_PATH, ConfigError, find_config, load, load
 from killswitch.config.models import ARRAYS, MODELS, SINGLE, Tables
 from killswitch.config.tables import KeySignIn, PasswordSignIn
 from killswitch.domain.scope import EVERY, Scope
-from killswitch.domain.settings import ConfirmPolicy, Label, OnUnknown, RateRule, RetryPolicy, ScopeTemplate
+from killswitch.domain.settings import (
+    ConfirmPolicy,
+    DrawdownRule,
+    Label,
+    OnUnknown,
+    RateRule,
+    RetryPolicy,
+    ScopeTemplate,
+)
 from killswitch.inventory import describe, render
 
 SAMPLE = Path(__file__).parents[1] / "config" / "killswitch.toml"
@@ -167,6 +175,14 @@ def test_a_rule_of_the_kind_rate_comes_out_as_it_was_written(home, more, trips):
     assert describe(config).rules[0].trips == trips
 
 
+def test_a_rule_of_the_kind_drawdown_comes_out_as_it_was_written(home):
+    config = read(home, changed(("rule", 0, DRAWDOWN | {"fall": Decimal("2.5")})))
+    rule = config.rules[0]
+    assert isinstance(rule, DrawdownRule)
+    assert (rule.kind, rule.reading, rule.fall, rule.window_s) == ("drawdown", "position", Decimal("2.5"), 3600.0)
+    assert describe(config).rules[0].trips == "when position is 2.5 or more under its highest in 3600 s"
+
+
 def test_a_short_configuration_has_the_contract_s_defaults(home):
     config = read(
         home,
@@ -311,7 +327,7 @@ ADDRESS = "it must be an address that begins with ws:// or wss://"
 USERINFO = "an address carries no user and no password: they have keys of their own"
 RULE = 'rule "btc-position"'
 
-KIND = 'it must be "limit" or "rate" for now: other kinds are not built yet'
+KIND = 'it must be "limit" or "rate" or "drawdown" for now: other kinds are not built yet'
 ACCOUNT = "unknown key; did you mean account?"
 RATE = {
     "name": "btc-position",
@@ -319,6 +335,14 @@ RATE = {
     "kind": "rate",
     "above": 3,
     "per_s": 10,
+    "scope": {"oms": "prime", "account": "{account}"},
+}
+DRAWDOWN = {
+    "name": "btc-position",
+    "reading": "position",
+    "kind": "drawdown",
+    "fall": 100,
+    "window_s": 3600,
     "scope": {"oms": "prime", "account": "{account}"},
 }
 
@@ -374,7 +398,7 @@ ONE_BY_ONE = [
     (("rule", 0, "above", "50"), f"{RULE}.above: {LIMIT}"),
     (("rule", 0, "below", 1), f"{RULE}.below: above is there too: exactly one of the two"),
     (("rule", 0, "above", NONE), f"{RULE}: a limit is missing: exactly one of above and below"),
-    (("rule", 0, "kind", "drawdown"), f"{RULE}.kind: {KIND}"),
+    (("rule", 0, "kind", "drawdwon"), f"{RULE}.kind: {KIND}"),
     (("rule", 0, "kind", NONE), f"{RULE}.kind: it is required"),
     (("rule", 0, "for_s", -1), f"{RULE}.for_s: it must be a number of seconds, 0 or more, and at most a year"),
     (("rule", 0, "on_stale", "panic"), f'{RULE}.on_stale: it must be "warn" or "trip" or "ignore"'),
@@ -383,6 +407,11 @@ ONE_BY_ONE = [
     (("rule", 0, RATE | {"above": -1}), f"{RULE}.above: it must be 0 or more"),
     (("rule", 0, RATE | {"above": Decimal("inf")}), f"{RULE}.above: {LIMIT}"),
     (("rule", 0, RATE | {"sum": 1}), f"{RULE}.sum: it must be true or false"),
+    (("rule", 0, DRAWDOWN | {"fall": 0}), f"{RULE}.fall: it must be above 0"),
+    (("rule", 0, DRAWDOWN | {"fall": Decimal("nan")}), f"{RULE}.fall: {LIMIT}"),
+    (("rule", 0, DRAWDOWN | {"window_s": 0}), f"{RULE}.window_s: {SECONDS}"),
+    (("rule", 0, DRAWDOWN | {"above": 1}), f"{RULE}.above: unknown key"),
+    (("rule", 0, {k: v for k, v in DRAWDOWN.items() if k != "fall"}), f"{RULE}.fall: it is required"),
     (("rule", 0, RATE | {"for_s": 1}), f"{RULE}.for_s: unknown key"),
     (("rule", 0, RATE | {"scope": {"oms": "prime", "acount": 1, "account": 14}}), f"{RULE}.scope.acount: {ACCOUNT}"),
     (("rule", 0, {k: v for k, v in RATE.items() if k != "above"}), f"{RULE}.above: it is required"),

@@ -147,6 +147,28 @@ def test_a_test_passes_when_exactly_its_trips_come(config):
     assert rule_test(config)[0] == 0
 
 
+DROP = """
+[[rule]]
+name = "drop"
+reading = "var"
+kind = "drawdown"
+fall = 10
+window_s = 5
+scope = { oms = "prime", account = "{account}" }
+"""
+
+
+@pytest.mark.parametrize(("last", "code"), [(41, 1), (40, 0)])
+def test_a_fall_is_rehearsed_and_trips_at_its_limit(config, last, code):
+    config.write_text(config.read_text("utf-8") + DROP, "utf-8")
+    change = (
+        ("value = 99", "value = 50"),
+        ("value = 101", f"value = {last}"),
+        ('rule = "var-limit"', 'rule = "drop"'),
+    )
+    assert rule_test(config, *change)[0] == code
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

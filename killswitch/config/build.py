@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Final, TypedDict, assert_never
 from urllib.parse import urlsplit
 
 from killswitch.config.mistakes import Mistake
-from killswitch.config.models import LimitRuleTable, MqttFeedTable, OmsFeedTable, RateRuleTable, WebSocketFeedTable
+from killswitch.config.models import (
+    DrawdownRuleTable,
+    LimitRuleTable,
+    MqttFeedTable,
+    OmsFeedTable,
+    RateRuleTable,
+    WebSocketFeedTable,
+)
 from killswitch.config.tables import (
     Broker,
     Commands,
@@ -29,6 +36,7 @@ from killswitch.config.tables import (
 from killswitch.domain.scope import EVERY, Every, Scope
 from killswitch.domain.settings import (
     ConfirmPolicy,
+    DrawdownRule,
     FeedSpec,
     Label,
     LimitRule,
@@ -253,6 +261,8 @@ def rule(table: RuleTable) -> Rule:
             )
         case RateRuleTable():
             return RateRule(**shape, above=table.above, per_s=table.per_s, sum=table.sum)
+        case DrawdownRuleTable():
+            return DrawdownRule(**shape, fall=table.fall, window_s=table.window_s)
         case _:
             assert_never(table)
 

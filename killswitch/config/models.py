@@ -152,7 +152,9 @@ class RuleShapeTable(Table):
 class LimitRuleTable(RuleShapeTable):
     """Also what a table of no known kind is read as: else its kind would hide all other mistakes in it."""
 
-    kind: Annotated[Literal["limit"], v.one_of("limit", "rate", why=" for now: other kinds are not built yet")]
+    kind: Annotated[
+        Literal["limit"], v.one_of("limit", "rate", "drawdown", why=" for now: other kinds are not built yet")
+    ]
     above: v.Limit | None = None
     below: v.Limit | None = None
     absolute: v.Flag = False
@@ -167,7 +169,17 @@ class RateRuleTable(RuleShapeTable):
     sum: v.Flag = False
 
 
-RULE_KINDS: Final[dict[str, type[Table]]] = {"limit": LimitRuleTable, "rate": RateRuleTable}
+class DrawdownRuleTable(RuleShapeTable):
+    kind: Literal["drawdown"]
+    fall: v.Above0
+    window_s: v.Seconds
+
+
+RULE_KINDS: Final[dict[str, type[Table]]] = {
+    "limit": LimitRuleTable,
+    "rate": RateRuleTable,
+    "drawdown": DrawdownRuleTable,
+}
 
 
 def _rule_kind(row: object) -> str:
@@ -176,7 +188,10 @@ def _rule_kind(row: object) -> str:
 
 
 RuleTable = Annotated[
-    Annotated[LimitRuleTable, Tag("limit")] | Annotated[RateRuleTable, Tag("rate")], Discriminator(_rule_kind)
+    Annotated[LimitRuleTable, Tag("limit")]
+    | Annotated[RateRuleTable, Tag("rate")]
+    | Annotated[DrawdownRuleTable, Tag("drawdown")],
+    Discriminator(_rule_kind),
 ]
 
 

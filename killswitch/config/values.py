@@ -249,6 +249,13 @@ def _most(value: object) -> Decimal:
     return limit
 
 
+def _above_0(value: object) -> Decimal:
+    limit = _limit(value)
+    if limit <= 0:
+        raise wrong("it must be above 0")
+    return limit
+
+
 # --- scopes -------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +332,7 @@ Id = Annotated[int, PlainValidator(_id)]
 Flag = Annotated[bool, PlainValidator(_flag)]
 Limit = Annotated[Decimal, PlainValidator(_limit)]
 Most = Annotated[Decimal, PlainValidator(_most)]
+Above0 = Annotated[Decimal, PlainValidator(_above_0)]
 Fractions = Annotated[tuple[Decimal, ...], PlainValidator(_fractions)]
 Part = Annotated[int | Every, PlainValidator(_part)]
 TemplatePart = Annotated[int | Every | Label, PlainValidator(_template_part)]

@@ -118,7 +118,19 @@ class RateRule(RuleShape):
     sum: bool = False
 
 
-Rule: TypeAlias = LimitRule | RateRule
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawdownRule(RuleShape):
+    """Breaches when the value is `fall` (above 0) or more under its highest in the last `window_s` seconds.
+
+    A value holds until the next reading of its series, so what stood when the window began counts as well.
+    """
+
+    kind: ClassVar[str] = "drawdown"
+    fall: Decimal
+    window_s: float
+
+
+Rule: TypeAlias = LimitRule | RateRule | DrawdownRule
 """Closed: what differs between kinds is told apart in watch/kinds.py."""
 
 

@@ -138,6 +138,48 @@ async def test_one_reading_too_many_trips_and_its_window_must_be_whole_before_a_
         assert (rule["kind"], rule["warming"]) == ("rate", 2)
 
 
+DRAWDOWN = """
+[[feed]]
+name = "var"
+kind = "mqtt"
+topic = "risk/{account}/var"
+reading = "var"
+value = "var.value"
+stale_after_s = 60
+
+[[rule]]
+name = "drop"
+reading = "var"
+kind = "drawdown"
+fall = 10
+window_s = 60
+scope = { oms = "prime", account = "{account}" }
+"""
+
+
+async def test_a_fall_of_exactly_its_limit_trips_and_a_smaller_one_does_not(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=DRAWDOWN) as house:
+        others = house.open() - house.open(account=14)
+        await house.start()
+        await until(lambda: feed_up(house), "the feed is subscribed")
+        for value in (-50, 100, 90.5):
+            await house.pub("risk/14/var", var(value))
+            await house.pub("risk/15/var", var(value / 2))
+        await until(lambda: six_are_heard(house), "none of the six fell far enough")
+        assert not house.trips()
+        await house.pub("risk/14/var", var(90))
+        name = await house.any_trip()
+        assert name.startswith("drop~")
+        assert house.trip_of(name)["scope"] == {"oms": "prime", "account": 14}
+        assert house.open() == others
+        cause = house.trip_of(name)["causes"][0]
+        assert (cause["rule"], cause["kind"], cause["last"]) == ("drop", "drawdown", "10.0")
+        (rule,) = (await house.state())["rules"]
+        assert (rule["kind"], rule["warming"], rule["headroom"]) == ("drawdown", 2, 0)
+        assert rule["limit"] == "10 or more under its highest in 60.0 s"
+        await house.metric("killswitch_trips_total{kind=drawdown,rule=drop}", 1)
+
+
 async def six_are_heard(house):
     return (await house.metrics())["killswitch_readings_total{feed=var}"] == 6
 

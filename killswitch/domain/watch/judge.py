@@ -8,17 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from killswitch.domain.settings import LimitRule, RateRule
+from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule
 from killswitch.domain.watch import kinds, levels, limit
 from killswitch.domain.watch.findings import Breach, Found, warned
 from killswitch.domain.watch.roster import Stand
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import Rule
     from killswitch.domain.undo import Agenda
+    from killswitch.domain.watch.kinds import Measured
     from killswitch.domain.watch.readings import Series, SeriesKey
     from killswitch.domain.watch.roster import Roster
 
@@ -36,10 +35,12 @@ class Judge:
         """A reading came. `arrived` False: nobody knows when it was made, so that it is none to count."""
         match rule:
             case LimitRule():
-                found = self._place(rule, scope, key, series, now, measured=series.value)
+                found = self._place(rule, scope, key, series, now, measured=kinds.Measured(series.value))
                 return found + self._near(rule, key, series, now) if rule.warn_at else found
             case RateRule():
                 return self._count(rule, scope, key, series, now, arrived=arrived)
+            case DrawdownRule():
+                return self._replace(rule, scope, key, series, now)
             case _:
                 assert_never(rule)
 
@@ -50,11 +51,13 @@ class Judge:
                 return self._held_long(rule, key, now)
             case RateRule():
                 return self._grown(rule, key, now)
+            case DrawdownRule():
+                return []  # with time it falls less
             case _:
                 assert_never(rule)
 
     def _place(
-        self, rule: Rule, scope: Scope, key: SeriesKey, series: Series, now: float, *, measured: Decimal
+        self, rule: Rule, scope: Scope, key: SeriesKey, series: Series, now: float, *, measured: Measured
     ) -> list[Found]:
         at = (rule.name, key)
         stand = self._roster.stands.get(at)
@@ -88,17 +91,32 @@ class Judge:
         """A reading for a rule that counts them; `arrived` False: none came, but what was below 0 left the sum."""
         windows = self._roster.windows
         windows.expire(rule, key, now)
-        if not kinds.is_past(rule, windows.measure(rule, key, now)):
-            self._end(rule, key)  # while nothing came: the breach before this reading is over
+        self._look_back(rule, key, series, now)
         if arrived:
             windows.add(rule, key, series.value, now)
-        found = self._place(rule, scope, key, series, now, measured=windows.measure(rule, key, now))
+        found = self._place(rule, scope, key, series, now, measured=self._measure(rule, key, series, now))
         grows_at = windows.grows_at(rule, key)
         if grows_at is None:
             self._agenda.clear(("watch", "sum", rule.name, key))
         else:
             self._agenda.set(("watch", "sum", rule.name, key), grows_at)
         return found
+
+    def _replace(self, rule: DrawdownRule, scope: Scope, key: SeriesKey, series: Series, now: float) -> list[Found]:
+        """A value for a rule that compares it with its highest."""
+        peaks = self._roster.peaks
+        peaks.expire(rule, key, now)
+        self._look_back(rule, key, series, now)
+        peaks.add(rule, key, series.value, now)
+        return self._place(rule, scope, key, series, now, measured=self._measure(rule, key, series, now))
+
+    def _look_back(self, rule: RateRule | DrawdownRule, key: SeriesKey, series: Series, now: float) -> None:
+        """What time alone ended before this reading is over: after it a breach is a new one."""
+        if not kinds.is_past(rule, self._measure(rule, key, series, now)):
+            self._end(rule, key)
+
+    def _measure(self, rule: Rule, key: SeriesKey, series: Series, now: float) -> Measured:
+        return kinds.measure(rule, key, series, self._roster, now)
 
     def _grown(self, rule: RateRule, key: SeriesKey, now: float) -> list[Found]:
         series, watched = self._roster.readings.get(key), self._roster.watched.get(key)
@@ -156,7 +174,7 @@ class Judge:
             scope=scope,
             labels=key[2],
             text=kinds.sentence(rule, stand.said, key[2], self._roster.age(key, series, now)),
-            value=limit.plain(stand.said),
+            value=limit.plain(stand.said.amount),
             repeated=repeated,
-            worst=limit.plain(stand.worst),
+            worst=limit.plain(stand.worst.amount),
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from killswitch.domain.settings import LimitRule, RateRule
+from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule
 from killswitch.domain.watch import limit
 
 if TYPE_CHECKING:
@@ -13,48 +14,70 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import Rule
     from killswitch.domain.watch.readings import Series, SeriesKey
-    from killswitch.domain.watch.windows import Windows
+    from killswitch.domain.watch.roster import Roster
 
 
-def measure(rule: Rule, key: SeriesKey, series: Series, windows: Windows, now: float) -> Decimal:
-    """What the rule compares: the value, or what came within its window."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a rule compares: the value, what came within its window, or how far it fell.
+
+    `value` and `highest`: what a fall was measured from.
+    """
+
+    amount: Decimal
+    value: Decimal = limit.ZERO
+    highest: Decimal = limit.ZERO
+
+
+NOTHING = Measured(limit.ZERO)
+"""What a series that was never heard measures, where it is known that there is none of it."""
+
+
+def measure(rule: Rule, key: SeriesKey, series: Series, roster: Roster, now: float) -> Measured:
     match rule:
         case LimitRule():
-            return series.value
+            return Measured(series.value)
         case RateRule():
-            return windows.measure(rule, key, now)
+            return Measured(roster.windows.measure(rule, key, now))
+        case DrawdownRule():
+            value, highest = roster.peaks.measure(rule, key, now)
+            return Measured(limit.EXACT.subtract(highest, value), value, highest)
         case _:
             assert_never(rule)
 
 
-def is_past(rule: Rule, measured: Decimal) -> bool:
+def is_past(rule: Rule, measured: Measured) -> bool:
     match rule:
         case LimitRule():
-            return limit.is_past(rule, measured)
+            return limit.is_past(rule, measured.amount)
         case RateRule():
-            return measured > rule.above
+            return measured.amount > rule.above
+        case DrawdownRule():
+            return measured.amount >= rule.fall
         case _:
             assert_never(rule)
 
 
-def worse(rule: Rule, one: Decimal, other: Decimal) -> Decimal:
+def worse(rule: Rule, one: Measured, other: Measured) -> Measured:
     """That of the two which is further past the limit, or nearer to it."""
     match rule:
         case LimitRule():
-            return limit.worse(rule, one, other)
-        case RateRule():
-            return max(one, other)
+            return one if limit.worse(rule, one.amount, other.amount) is one.amount else other
+        case RateRule() | DrawdownRule():
+            return other if other.amount > one.amount else one
         case _:
             assert_never(rule)
 
 
-def headroom(rule: Rule, measured: Decimal) -> float | None:
+def headroom(rule: Rule, measured: Measured) -> float | None:
     """1 at rest, 0 at the limit, below 0 in breach; None for a limit of 0."""
     match rule:
         case LimitRule():
-            return limit.headroom(rule, measured)
+            return limit.headroom(rule, measured.amount)
         case RateRule():
-            return limit.share_left(rule.above, measured)
+            return limit.share_left(rule.above, measured.amount)
+        case DrawdownRule():
+            return limit.share_left(rule.fall, measured.amount)
         case _:
             assert_never(rule)
 
@@ -66,6 +89,8 @@ def window_s(rule: Rule) -> float:
             return 0.0
         case RateRule():
             return rule.per_s
+        case DrawdownRule():
+            return rule.window_s
         case _:
             assert_never(rule)
 
@@ -79,19 +104,24 @@ def in_words(rule: Rule) -> str:
             return f"above {limit.plain(rule.above)} in sum over {rule.per_s:.1f} s"
         case RateRule():
             return f"more than {limit.plain(rule.above)} readings in {rule.per_s:.1f} s"
+        case DrawdownRule():
+            return f"{limit.plain(rule.fall)} or more under its highest in {rule.window_s:.1f} s"
         case _:
             assert_never(rule)
 
 
-def sentence(rule: Rule, measured: Decimal, labels: Labels, age_s: float) -> str:
+def sentence(rule: Rule, measured: Measured, labels: Labels, age_s: float) -> str:
     """Why it is a breach: what was measured, the limit, the series, the age."""
     match rule:
         case LimitRule():
-            return limit.sentence(rule, measured, labels, age_s)
+            return limit.sentence(rule, measured.amount, labels, age_s)
         case RateRule(sum=True):
-            said = f"{rule.reading} adds up to {limit.plain(measured)}, {in_words(rule)}"
+            said = f"{rule.reading} adds up to {limit.plain(measured.amount)}"
         case RateRule():
-            said = f"{rule.reading} came {limit.plain(measured)} times, {in_words(rule)}"
+            said = f"{rule.reading} came {limit.plain(measured.amount)} times"
+        case DrawdownRule():
+            fell = f"{limit.plain(measured.amount)} under {limit.plain(measured.highest)}"
+            said = f"{rule.reading} {limit.plain(measured.value)} is {fell}"
         case _:
             assert_never(rule)
-    return f"{said} ({limit.named(labels, f'{age_s:.1f} s old')})"
+    return f"{said}, {in_words(rule)} ({limit.named(labels, f'{age_s:.1f} s old')})"

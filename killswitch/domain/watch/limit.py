@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 _WIDE: Final = Context(prec=60, traps=[])
 
 ZERO: Final = Decimal(0)
+
+EXACT: Final = Context(prec=1000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
+"""Readings have at most 64 digits and powers of ten to 300 (wire/feed.py): their sums and differences are exact in
+this. No signal becomes an exception."""
 
 
 def exact(value: Number) -> Decimal | None:

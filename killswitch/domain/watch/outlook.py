@@ -43,7 +43,7 @@ def _of_series(roster: Roster, rule: Rule, key: SeriesKey, series: Series, now: 
     age_s = roster.age(key, series, now)
     if not roster.readings.is_fresh(key, series, now):
         return roster.silence_text(Silence(key[:2], key[2], age_s), series, now)
-    measured = kinds.measure(rule, key, series, roster.windows, now)
+    measured = kinds.measure(rule, key, series, roster, now)
     if kinds.is_past(rule, measured):
         return kinds.sentence(rule, measured, key[2], age_s)
     return _of_warmth(roster, rule, key[0], key[2], now)
@@ -82,8 +82,8 @@ def _of_absent(roster: Roster, rule: Rule, labels: Labels, now: float) -> str | 
             continue
         proven_at = roster.readings.proven_at((feed, name, labels))
         if proven_at is not None and now < proven_at + roster.feeds[feed].stale_after_s:
-            if kinds.is_past(rule, limit.ZERO):
-                return kinds.sentence(rule, limit.ZERO, labels, now - proven_at)
+            if kinds.is_past(rule, kinds.NOTHING):
+                return kinds.sentence(rule, kinds.NOTHING, labels, now - proven_at)
             return _of_warmth(roster, rule, feed, labels, now)
     return f"{rule.reading} was never heard ({limit.named(labels)})"
 
@@ -103,7 +103,7 @@ def view(roster: Roster, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedVi
 def _view_of_rule(roster: Roster, rule: Rule, held: list[tuple[SeriesKey, Series]], now: float) -> RuleView:
     rooms, breaching = [], []
     for key, series in held:
-        measured = kinds.measure(rule, key, series, roster.windows, now)
+        measured = kinds.measure(rule, key, series, roster, now)
         room = kinds.headroom(rule, measured)
         if room is not None:
             rooms.append((room, key[2]))

@@ -14,12 +14,11 @@ from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.doubts import Doubts
 from killswitch.domain.watch.holdings import Holdings
 from killswitch.domain.watch.levels import levels_of
+from killswitch.domain.watch.peaks import Peaks
 from killswitch.domain.watch.readings import START_S, Readings, lanes_of
 from killswitch.domain.watch.windows import Windows
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from killswitch.domain.messages import Labels
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec, Rule
@@ -44,8 +43,8 @@ class Stand:
 
     since: float
     breached: bool
-    said: Decimal
-    worst: Decimal
+    said: kinds.Measured
+    worst: kinds.Measured
 
 
 class Roster:
@@ -77,6 +76,7 @@ class Roster:
         self.stands: Final[Table[tuple[str, SeriesKey], Stand]] = Table(undo)
         self.near: Final[Table[tuple[str, SeriesKey], int]] = Table(undo)  # levels of warn_at that hold
         self.windows: Final = Windows(undo)
+        self.peaks: Final = Peaks(undo)
         self.missed: Final[Table[str, bool]] = Table(undo)  # rules said to know no series
         self.counts: Final[Table[str, int]] = Table(undo)  # feed -> readings
 

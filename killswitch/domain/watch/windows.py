@@ -6,10 +6,11 @@ A reading that arrived at `at` is in the window until `at + per_s`, and not at t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.undo import Queue, Table
+from killswitch.domain.watch.limit import EXACT, ZERO
 
 if TYPE_CHECKING:
     from killswitch.domain.settings import RateRule
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 PARTS_MAX: Final = 65_536
 """Readings of one instant share a part. Beyond so many parts a reading also joins the newest part when that is
 younger than this fraction of the window, and stays as long as the part's newest reading: never too short."""
-
-# Readings have at most 64 digits and powers of ten to 300 (wire/feed.py): their sums are exact in this, so that
-# what leaves a window takes exactly its own share with it. No signal may become an exception.
-_EXACT: Final = Context(prec=1000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
-_ZERO: Final = Decimal(0)
 
 At: TypeAlias = "tuple[str, SeriesKey]"
 
@@ -40,18 +36,21 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Of all parts of a window. `minus`: parts whose total is below 0, so that the sum grows when they leave."""
+    """Of all parts of a window; exact, so that what leaves it takes its own share with it.
+
+    `minus`: parts whose total is below 0, so that the sum grows when they leave.
+    """
 
     count: int = 0
-    total: Decimal = _ZERO
+    total: Decimal = ZERO
     minus: int = 0
 
     def plus(self, part: Part) -> Sums:
-        total = _EXACT.add(self.total, part.total)
+        total = EXACT.add(self.total, part.total)
         return Sums(self.count + part.count, total, self.minus + (part.total < 0))
 
     def less(self, part: Part) -> Sums:
-        total = _EXACT.subtract(self.total, part.total)
+        total = EXACT.subtract(self.total, part.total)
         return Sums(self.count - part.count, total, self.minus - (part.total < 0))
 
 
@@ -80,7 +79,7 @@ class Windows:
         ):
             parts.pop()
             sums = sums.less(last)
-            part = Part(last.began, now, last.count + 1, _EXACT.add(last.total, value))
+            part = Part(last.began, now, last.count + 1, EXACT.add(last.total, value))
         parts.append(part)
         self._sums[at] = sums.plus(part)
 
@@ -89,10 +88,10 @@ class Windows:
         at = (rule.name, key)
         sums, parts = self._sums.get(at), self._parts.get(at)
         if sums is None or parts is None:
-            return _ZERO
+            return ZERO
         last = parts.last()
         if last is None or last.at + rule.per_s <= now:
-            return _ZERO
+            return ZERO
         for part in parts:
             if part.at + rule.per_s > now:
                 break
