@@ -16,9 +16,11 @@ from killswitch.domain.messages import (
     CancelAllOrders,
     CancelOrder,
     DropSession,
+    ListInstruments,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
+    SubscribePrice,
     Withdraw,
 )
 
@@ -67,7 +69,9 @@ def oms_owner(links: Mapping[str, OmsLink]) -> Callable[[Action], None]:
         match action:
             case CancelAllOrders():
                 links[action.scope.oms].do(action)
-            case CancelOrder() | ListOpenOrders() | ListUserAccounts() | ListPositions() | Withdraw() | DropSession():
+            case CancelOrder() | Withdraw() | DropSession():
+                links[action.oms].do(action)
+            case ListOpenOrders() | ListUserAccounts() | ListPositions() | ListInstruments() | SubscribePrice():
                 links[action.oms].do(action)
             case _:
                 raise TypeError(f"no OMS carries out {type(action).__name__}")
@@ -81,6 +85,8 @@ OMS_ACTIONS: Final = (
     ListOpenOrders,
     ListUserAccounts,
     ListPositions,
+    ListInstruments,
+    SubscribePrice,
     Withdraw,
     DropSession,
 )

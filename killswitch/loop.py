@@ -23,6 +23,7 @@ from killswitch.domain.messages import (
     Labels,
     Positions,
     PositionSeen,
+    PriceSeen,
     Reading,
     Tick,
 )
@@ -45,8 +46,9 @@ BREATH: Final = 64
 BEAT_EVERY_S: Final = 1.0
 """The loop turns at least so often, so that whoever watches it knows that it lives."""
 
-FEED_EVENTS: Final = (Reading, BadReading, PositionSeen, Positions, Heard, FeedUp, FeedDown)
+FEED_EVENTS: Final = (Reading, BadReading, PositionSeen, PriceSeen, Positions, Heard, FeedUp, FeedDown)
 Series: TypeAlias = tuple[str, str, Labels]
+Merged: TypeAlias = Reading | PositionSeen | PriceSeen
 
 
 class Inbox:
@@ -55,7 +57,7 @@ class Inbox:
     def __init__(self) -> None:
         self._first: deque[Event] = deque()
         self._feeds: deque[Event] = deque()
-        self._merged: dict[Series, list[Reading | PositionSeen]] = {}
+        self._merged: dict[Series, list[Merged]] = {}
         self._arrived = asyncio.Event()
         self._ahead = 0  # events of the first lane that were taken in a row
         self.conflated = 0
@@ -66,8 +68,8 @@ class Inbox:
             self._first.append(event)
         elif not self._merged and len(self._feeds) < FEED_LANE_MAX:
             self._feeds.append(event)
-        elif isinstance(event, Reading | PositionSeen):
-            self._merge(event)
+        elif isinstance(event, Reading | PositionSeen) or (isinstance(event, PriceSeen) and event.call is None):
+            self._merge(event)  # but not what answers a call: somebody waits for it
         else:
             self._line_up()
             self._feeds.append(event)
@@ -103,22 +105,40 @@ class Inbox:
         except TimeoutError:
             pass
 
-    def _merge(self, event: Reading | PositionSeen) -> None:
+    def _merge(self, event: Merged) -> None:
         """Keep the series' first, lowest, highest and last: a limit sees every extreme there was."""
-        if isinstance(event, Reading):
-            series: Series = (event.feed, event.name, event.labels)
-        else:
-            series = (event.oms, str(event.row.account), ((event.row.product, ""),))
+        series = _series(event)
         kept = [*self._merged.get(series, ()), event]
         if len(kept) > 4:  # first, lowest, highest, last
-            low, high = min(kept, key=_value), max(kept, key=_value)
-            kept = [e for e in kept if e is kept[0] or e is low or e is high or e is kept[-1]]
-            self.conflated += 1
+            ends = {id(kept[0]), id(kept[-1])}
+            for numbers in zip(*map(_numbers, kept), strict=True):
+                there = [(number, at) for at, number in enumerate(numbers) if number is not None]
+                ends |= {id(kept[at]) for _, at in (min(there), max(there))} if there else set()
+            slim = [e for e in kept if id(e) in ends]
+            self.conflated += len(slim) < len(kept)
+            kept = slim
         self._merged[series] = kept
 
 
-def _value(event: Reading | PositionSeen) -> float:
-    return float(event.value if isinstance(event, Reading) else event.row.amount)
+def _series(event: Merged) -> Series:
+    match event:
+        case Reading():
+            return (event.feed, event.name, event.labels)
+        case PositionSeen():
+            return (event.oms, str(event.row.account), ((event.row.product, ""),))
+        case PriceSeen():
+            return (event.oms, "price", (("instrument", str(event.instrument)),))
+
+
+def _numbers(event: Merged) -> tuple[float | None, ...]:
+    """What of an event may be an extreme: as many numbers for each event of a series, None where one lacks."""
+    match event:
+        case Reading():
+            return (float(event.value),)
+        case PositionSeen():
+            return (float(event.row.amount),)
+        case PriceSeen():
+            return tuple(None if price is None else float(price) for price in (event.bid, event.ask, event.last))
 
 
 class Loop:

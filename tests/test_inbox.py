@@ -7,7 +7,17 @@ from decimal import Decimal
 import pytest
 
 from killswitch import loop as rooms
-from killswitch.domain.messages import Order, OrderEnded, PositionRow, Positions, Reading, Tick
+from killswitch.domain.messages import (
+    Order,
+    OrderEnded,
+    OrderRejected,
+    PositionRow,
+    Positions,
+    PriceSeen,
+    Reading,
+    Tick,
+    TradeSeen,
+)
 from killswitch.loop import FIRST_IN_A_ROW, Inbox, Loop
 
 
@@ -18,6 +28,41 @@ def reading(value: float, account: int = 14) -> Reading:
 
 def ended(order_id: int) -> OrderEnded:
     return OrderEnded(wall=0.0, oms="prime", session=1, order=Order(14, order_id, 25, 37), state="Canceled")
+
+
+def price(bid: int | None, ask: int | None = None, *, instrument: int = 25, call: int | None = None) -> PriceSeen:
+    bid_, ask_ = (None if p is None else Decimal(p) for p in (bid, ask))
+    return PriceSeen(wall=0.0, oms="prime", session=1, instrument=instrument, bid=bid_, ask=ask_, last=None, call=call)
+
+
+def trade(trade_id: int) -> TradeSeen:
+    one = Decimal(1)
+    return TradeSeen(
+        wall=0.0,
+        oms="prime",
+        session=1,
+        account=14,
+        instrument=25,
+        user=None,
+        trade_id=trade_id,
+        order_id=5,
+        quantity=one,
+        price=one,
+    )
+
+
+def refused(client_order_id: int) -> OrderRejected:
+    return OrderRejected(
+        wall=0.0,
+        oms="prime",
+        session=1,
+        account=14,
+        instrument=None,
+        user=None,
+        order_id=None,
+        client_order_id=client_order_id,
+        reason="",
+    )
 
 
 def drained(inbox: Inbox) -> list[object]:
@@ -54,6 +99,50 @@ def test_a_flood_keeps_the_first_lowest_highest_and_last_of_each_series(monkeypa
         inbox.put(reading(value, account=15))
     kept = [(dict(e.labels)["account"], e.value) for e in drained(inbox)]
     assert kept == [("14", 0)] + [(account, v) for account in ("14", "15") for v in (5, 1, 9, 4)]
+
+
+def test_a_flood_of_prices_keeps_each_instruments_first_last_and_the_extremes_of_each_side(monkeypatch) -> None:
+    monkeypatch.setattr(rooms, "FEED_LANE_MAX", 1)
+    inbox = Inbox()
+    inbox.put(reading(0))
+    flood = [price(5, 6), price(5, 9), price(4, 6), price(None, 7), price(8, 8), price(5, 2), price(6, 6), price(5, 6)]
+    for one in flood:
+        inbox.put(one)
+        inbox.put(price(1, 1, instrument=26))
+    kept = drained(inbox)
+    assert [e for e in kept if isinstance(e, PriceSeen) and e.instrument == 25] == [
+        price(5, 6),
+        price(5, 9),
+        price(4, 6),
+        price(8, 8),
+        price(5, 2),
+        price(5, 6),
+    ]
+    assert inbox.conflated > 0
+
+
+def test_a_price_that_somebody_asked_for_is_neither_merged_nor_overtaken_in_a_flood(monkeypatch) -> None:
+    monkeypatch.setattr(rooms, "FEED_LANE_MAX", 1)
+    inbox = Inbox()
+    flood = [price(n) for n in (5, 5)] + [price(5, call=n) for n in range(9)] + [price(7), price(6)]
+    for one in flood:
+        inbox.put(one)
+    assert drained(inbox) == flood
+
+
+def test_prices_wait_with_the_readings_but_trades_and_refused_orders_do_not_and_none_is_dropped(monkeypatch) -> None:
+    monkeypatch.setattr(rooms, "FEED_LANE_MAX", 1)
+    inbox = Inbox()
+    for n in range(100):
+        inbox.put(price(n + 1))
+        inbox.put(trade(n))
+        inbox.put(refused(n))
+    taken = drained(inbox)
+    assert [e.trade_id for e in taken if isinstance(e, TradeSeen)] == list(range(100))
+    assert [e.client_order_id for e in taken if isinstance(e, OrderRejected)] == list(range(100))
+    assert isinstance(taken[0], TradeSeen)
+    bids = [e.bid for e in taken if isinstance(e, PriceSeen)]
+    assert (bids[0], bids[-1], bids == sorted(bids), len(bids) < 10) == (1, 100, True, True)
 
 
 def test_a_flood_of_order_events_does_not_hide_the_readings() -> None:

@@ -32,7 +32,9 @@ from killswitch.domain.messages import (
     CancelOrder,
     Commanded,
     CommandRefused,
+    Instruments,
     JournalFailed,
+    ListInstruments,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
@@ -40,13 +42,17 @@ from killswitch.domain.messages import (
     Moved,
     Noted,
     OpenOrders,
+    OrderRejected,
     Positions,
     PositionSeen,
+    PriceSeen,
     Reading,
     Record,
     ResetRequested,
     Sent,
     SetAside,
+    SubscribePrice,
+    TradeSeen,
     Tripped,
     TripRequested,
     WasReset,
@@ -63,8 +69,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CALLS: Final = ("CancelAllOrders", "CancelOrder", "GetOpenOrders", "GetUserAccounts", "GetAccountPositions")
-ANSWERS: Final = ("ok", "20", "100", "101", "102", "104", "106", "107", "other", "timeout", "lost")
+CALLS: Final = (
+    *("CancelAllOrders", "CancelOrder", "GetOpenOrders", "GetUserAccounts", "GetAccountPositions"),
+    *("GetInstruments", "SubscribeLevel1"),
+)
+ANSWERS: Final = ("ok", "20", "100", "101", "102", "104", "106", "107", "909", "other", "timeout", "lost")
 """The documented codes of the vendor's generic answer, and what else can come of a call."""
 SOURCES: Final = ("command", "panic", "http", "signal")
 COMMANDS: Final = ("trip", "reset", "panic")
@@ -225,11 +234,15 @@ class Metrics:
                 call = self._answered(event.call, "ok", now)
                 if call is not None:
                     self._heard(call.oms)
-            case AccountsFound():
+            case AccountsFound() | Instruments():
                 self._answered(event.call, "ok", now)
+            case PriceSeen():
+                if event.call is not None:
+                    self._answered(event.call, "ok", now)
+                self._heard(event.oms)
             case Lost():
                 self._ended(event.call, "lost")
-            case PositionSeen():
+            case PositionSeen() | TradeSeen() | OrderRejected():
                 self._heard(event.oms)
             case Reading():
                 if event.feed in self._feed_names:
@@ -264,6 +277,10 @@ class Metrics:
                 self._follow(action.call, _Call(action.oms, "GetUserAccounts", None))
             case ListPositions():
                 self._follow(action.call, _Call(action.oms, "GetAccountPositions", None))
+            case ListInstruments():
+                self._follow(action.call, _Call(action.oms, "GetInstruments", None))
+            case SubscribePrice():
+                self._follow(action.call, _Call(action.oms, "SubscribeLevel1", None))
             case Record():
                 self._record(event, action, now)
             case _:

@@ -11,13 +11,18 @@ from killswitch.domain.messages import (
     CancelAllOrders,
     CancelOrder,
     Event,
+    Instruments,
+    ListInstruments,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
     OpenOrders,
     Positions,
+    PriceSeen,
+    SubscribePrice,
 )
 from killswitch.wire import alphapoint
+from killswitch.wire.alphapoint_market import read_instruments, read_subscribed_prices
 from killswitch.wire.alphapoint_replies import (
     read_answer,
     read_open_orders,
@@ -28,7 +33,8 @@ from killswitch.wire.alphapoint_replies import (
 if TYPE_CHECKING:
     from killswitch.wire.frame import Frame
 
-Call: TypeAlias = CancelAllOrders | CancelOrder | ListOpenOrders | ListUserAccounts | ListPositions
+Listing: TypeAlias = ListOpenOrders | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice
+Call: TypeAlias = CancelAllOrders | CancelOrder | Listing
 
 
 def request_for(call: Call, oms_id: int) -> alphapoint.Request:
@@ -44,51 +50,72 @@ def request_for(call: Call, oms_id: int) -> alphapoint.Request:
             return alphapoint.get_user_accounts(oms_id, user)
         case ListPositions(account=account):
             return alphapoint.get_account_positions(oms_id, account)
+        case ListInstruments():
+            return alphapoint.get_instruments(oms_id)
+        case SubscribePrice(instrument=instrument):
+            return alphapoint.subscribe_level1(oms_id, instrument)
         case _:
             assert_never(call)
 
 
 def answer_to(call: Call, frame: Frame, session: int, wall: float) -> Event:
     """What a reply tells: the list that was asked for, else the generic answer. Never raises."""
+    told = read_answer(frame) if isinstance(call, CancelAllOrders | CancelOrder) else _told(call, frame, session, wall)
+    if isinstance(told, Answer):
+        return Answered(wall=wall, call=call.call, session=session, answer=told)
+    return told
+
+
+def _told(call: Listing, frame: Frame, session: int, wall: float) -> Event | Answer:
     number = call.call
-    told: Event | Answer
     match call:
-        case CancelAllOrders() | CancelOrder():
-            told = read_answer(frame)
         case ListOpenOrders(account=account):
             orders = read_open_orders(frame, account)
             if isinstance(orders, Answer):
-                told = orders
-            else:
-                told = OpenOrders(
-                    wall=wall,
-                    call=number,
-                    session=session,
-                    account=account,
-                    orders=orders.rows,
-                    unreadable=orders.unreadable,
-                )
+                return orders
+            return OpenOrders(
+                wall=wall,
+                call=number,
+                session=session,
+                account=account,
+                orders=orders.rows,
+                unreadable=orders.unreadable,
+            )
         case ListUserAccounts():
             accounts = read_user_accounts(frame)
             if isinstance(accounts, Answer):
-                told = accounts
-            else:
-                told = AccountsFound(wall=wall, call=number, session=session, accounts=accounts)
+                return accounts
+            return AccountsFound(wall=wall, call=number, session=session, accounts=accounts)
         case ListPositions(account=account):
             positions = read_positions(frame, account)
             if isinstance(positions, Answer):
-                told = positions
-            else:
-                told = Positions(
-                    wall=wall,
-                    call=number,
-                    session=session,
-                    account=account,
-                    rows=positions.rows,
-                    unreadable=positions.unreadable,
-                )
+                return positions
+            return Positions(
+                wall=wall,
+                call=number,
+                session=session,
+                account=account,
+                rows=positions.rows,
+                unreadable=positions.unreadable,
+            )
+        case ListInstruments():
+            found = read_instruments(frame)
+            if isinstance(found, Answer):
+                return found
+            return Instruments(wall=wall, call=number, session=session, rows=found.rows, unreadable=found.unreadable)
+        case SubscribePrice(oms=oms, instrument=instrument):
+            prices = read_subscribed_prices(frame, instrument)
+            if isinstance(prices, Answer):
+                return prices
+            return PriceSeen(
+                wall=wall,
+                oms=oms,
+                session=session,
+                instrument=instrument,
+                bid=prices.bid,
+                ask=prices.ask,
+                last=prices.last,
+                call=number,
+            )
         case _:
             assert_never(call)
-    if isinstance(told, Answer):
-        return Answered(wall=wall, call=number, session=session, answer=told)
-    return told

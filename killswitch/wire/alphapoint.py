@@ -1,8 +1,8 @@
 """The AlphaPoint gateway's dialect v2: requests, and which reply belongs to which of them.
 
 The authority for the two cancels is the vendor's page "Order-handling calls"; the rest follows the
-vendor's API 2.23 document. What replies and events mean is read in the rooms alphapoint_replies and
-alphapoint_events. No I/O and no clock.
+vendor's API 2.23 document. What replies and events mean is read in the rooms alphapoint_replies,
+alphapoint_market and alphapoint_events. No I/O and no clock.
 """
 
 from __future__ import annotations
@@ -129,6 +129,16 @@ def get_user_accounts(oms_id: int, user: int) -> Request:
 def get_account_positions(oms_id: int, account: int) -> Request:
     """Answered by an array of positions, one row a product."""
     return _request("GetAccountPositions", {"OMSId": _id("OMSId", oms_id), "AccountId": _id("AccountId", account)})
+
+
+def get_instruments(oms_id: int) -> Request:
+    """Answered by an array of all instruments."""
+    return _request("GetInstruments", {"OMSId": _id("OMSId", oms_id)})
+
+
+def subscribe_level1(oms_id: int, instrument: int) -> Request:
+    """Best prices of one instrument, until the session ends. Answered by the prices as they are now."""
+    return _request("SubscribeLevel1", {"OMSId": _id("OMSId", oms_id), "InstrumentId": _id("InstrumentId", instrument)})
 
 
 def subscribe_account_events(oms_id: int, account: int) -> Request:

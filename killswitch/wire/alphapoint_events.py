@@ -1,4 +1,4 @@
-"""What the AlphaPoint gateway tells by itself, after SubscribeAccountEvents."""
+"""What the AlphaPoint gateway tells by itself, after SubscribeAccountEvents and SubscribeLevel1."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from killswitch.domain.messages import (
     CancelRejected,
     Event,
     OrderEnded,
+    OrderRejected,
     OrderWorking,
     PositionSeen,
+    PriceSeen,
+    TradeSeen,
 )
 from killswitch.wire.alphapoint_fields import Fields, as_id, as_text, load
+from killswitch.wire.alphapoint_market import read_prices, read_rejection, read_trade
 from killswitch.wire.alphapoint_replies import read_ended, read_order, read_position
 from killswitch.wire.frame import ProtocolError
 
@@ -35,6 +39,12 @@ def read_event(frame: Frame, oms: str, session: int, wall: float) -> tuple[Event
             if row is None:
                 raise ProtocolError("an AccountPositionEvent that can't be read")
             return (PositionSeen(wall=wall, oms=oms, session=session, row=row),)
+        case "Level1UpdateEvent" | "Leve1UpdateEvent":  # the vendor's page on SubscribeLevel1 has the latter, too
+            return (_prices(_fields(frame), oms, session, wall),)
+        case "OrderTradeEvent":
+            return (_trade(_fields(frame), oms, session, wall),)
+        case "NewOrderRejectEvent":
+            return _new_order_reject(_fields(frame), oms, session, wall)
         case "CancelAllOrdersRejectEvent" | "CancelOrderRejectEvent":
             return _cancel_reject(frame, oms, session, wall)
         case _:
@@ -58,6 +68,60 @@ def _order_state(fields: Fields, oms: str, session: int, wall: float) -> Event:
     if ended:
         return OrderEnded(wall=wall, oms=oms, session=session, order=order, state=ended)
     return OrderWorking(wall=wall, oms=oms, session=session, order=order)
+
+
+def _prices(fields: Fields, oms: str, session: int, wall: float) -> PriceSeen:
+    found = read_prices(fields, None)
+    if found is None:
+        raise ProtocolError("prices that name no instrument")
+    return PriceSeen(
+        wall=wall,
+        oms=oms,
+        session=session,
+        instrument=found.instrument,
+        bid=found.bid,
+        ask=found.ask,
+        last=found.last,
+    )
+
+
+def _trade(fields: Fields, oms: str, session: int, wall: float) -> TradeSeen:
+    found = read_trade(fields)
+    if found is None:
+        raise ProtocolError("an OrderTradeEvent that names no account")
+    return TradeSeen(
+        wall=wall,
+        oms=oms,
+        session=session,
+        account=found.account,
+        instrument=found.instrument,
+        user=found.user,
+        trade_id=found.trade_id,
+        order_id=found.order_id,
+        quantity=found.quantity,
+        price=found.price,
+    )
+
+
+def _new_order_reject(fields: Fields, oms: str, session: int, wall: float) -> tuple[Event, ...]:
+    if as_text(fields.get("status")).lower() == "accepted":  # as in the events about refused cancels
+        return ()
+    found = read_rejection(fields)
+    if found is None:
+        raise ProtocolError("a NewOrderRejectEvent that names no account")
+    return (
+        OrderRejected(
+            wall=wall,
+            oms=oms,
+            session=session,
+            account=found.account,
+            instrument=found.instrument,
+            user=found.user,
+            order_id=found.order_id,
+            client_order_id=found.client_order_id,
+            reason=found.reason,
+        ),
+    )
 
 
 def _cancel_reject(frame: Frame, oms: str, session: int, wall: float) -> tuple[Event, ...]:

@@ -21,18 +21,26 @@ DIGITS_MAX: Final = 60
 EXPONENT_MAX: Final = 40
 """A number beyond these isn't money. v4 prints 28 fractional digits and a sentinel of 29 digits."""
 
+NO_NUMBER: Final = (Decimal("9223372036.854775807"), Decimal(79228162514264337593543950335))
+"""How a v2 and a v4 server write "there is no such number": the highest that their types hold."""
+_NEARLY: Final = Decimal("1e-12")
+"""Of a sentinel: so much a server that prints it through a float may be off."""
+
 _UNREADABLE: Final = object()
 
 
-def _exactly(text: str) -> object:
-    """A JSON number with a point or an exponent, never through a float: positions carry up to 28 digits."""
+def exactly(text: str) -> object:
+    """A JSON number with a point or an exponent, never through a float: positions carry up to 28 digits.
+
+    For a decoder's float_hook; what no Decimal can hold gives something that no reader here takes.
+    """
     try:
         return Decimal(text)
     except InvalidOperation:  # an exponent beyond what Decimal can hold
         return _UNREADABLE
 
 
-_decoder = msgspec.json.Decoder(float_hook=_exactly)
+_decoder = msgspec.json.Decoder(float_hook=exactly)
 
 
 def load(text: str) -> Any:
@@ -65,6 +73,10 @@ class Fields:
             if value is not None:
                 return value
         return None
+
+    def has(self, name: str) -> bool:
+        """The key is there, whatever its value."""
+        return name in self._values
 
 
 def as_int(value: object) -> int | None:
@@ -119,10 +131,25 @@ def as_decimal(value: object) -> Decimal | None:
             found = None
     if found is None or not found.is_finite():
         return None
-    exponent = found.as_tuple().exponent
+    _, digits, exponent = found.as_tuple()
     assert isinstance(exponent, int)  # it is a letter only for what isn't finite
-    small = len(found.as_tuple().digits) <= DIGITS_MAX and abs(exponent) <= EXPONENT_MAX
-    return found if small else None
+    return found if len(digits) <= DIGITS_MAX and abs(exponent) <= EXPONENT_MAX else None
+
+
+def as_positive(value: object) -> Decimal | None:
+    """A price, or a quantity that was traded: above 0. 0 and the sentinels say that there is none."""
+    found = as_decimal(value)
+    return found if found is not None and found > 0 and not _means_none(found) else None
+
+
+def as_quantity(value: object) -> Decimal | None:
+    """What is left of an order: 0 or more."""
+    found = as_decimal(value)
+    return found if found is not None and found >= 0 and not _means_none(found) else None
+
+
+def _means_none(found: Decimal) -> bool:
+    return found > 9_000_000_000 and any(abs(found - none) <= none * _NEARLY for none in NO_NUMBER)
 
 
 def as_text(value: object) -> str:

@@ -28,7 +28,9 @@ from killswitch.domain.messages import (
     CauseView,
     Commanded,
     CommandRefused,
+    Instruments,
     JournalFailed,
+    ListInstruments,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
@@ -39,10 +41,12 @@ from killswitch.domain.messages import (
     PositionRow,
     Positions,
     PositionSeen,
+    PriceSeen,
     Reading,
     Record,
     Sent,
     SetAside,
+    SubscribePrice,
     Tick,
     Tripped,
     TripRequested,
@@ -52,6 +56,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import FeedSpec, LimitRule, OnUnknown, ScopeTemplate, Settings, Site
 from killswitch.domain.view import BrokerView, FeedView, OmsView, RuleView, SessionView, View
+from killswitch.wire.alphapoint_market import SUBSCRIBED_ALREADY
 from killswitch.wire.alphapoint_replies import DOCUMENTED
 from killswitch.wire.feed import Reason
 
@@ -162,8 +167,9 @@ def position(account: int) -> PositionRow:
 def test_every_series_that_can_be_known_exists_at_the_start(bench):
     names = bench.series()
     for oms in ("prime", "other"):
-        for call in ("CancelAllOrders", "CancelOrder", "GetOpenOrders", "GetUserAccounts", "GetAccountPositions"):
-            for answer in ("ok", "20", "100", "101", "102", "104", "106", "107", "other", "timeout", "lost"):
+        calls = ("CancelAllOrders", "CancelOrder", "GetOpenOrders", "GetUserAccounts", "GetAccountPositions")
+        for call in (*calls, "GetInstruments", "SubscribeLevel1"):
+            for answer in ("ok", "20", "100", "101", "102", "104", "106", "107", "909", "other", "timeout", "lost"):
                 labels = (("answer", answer), ("call", call), ("oms", oms))
                 assert names["killswitch_calls_total", labels] == 0
             assert names["killswitch_call_seconds_count", (("call", call), ("oms", oms))] == 0
@@ -203,7 +209,7 @@ def test_no_series_comes_to_be_after_the_start():
 
 
 def test_the_answers_are_the_documented_codes():
-    assert {a for a in module.ANSWERS if a.isdigit()} == {str(code) for code in DOCUMENTED}
+    assert {a for a in module.ANSWERS if a.isdigit()} == {str(code) for code in (*DOCUMENTED, SUBSCRIBED_ALREADY)}
 
 
 def test_what_is_not_known_is_nan_and_never_0(bench):
@@ -295,6 +301,10 @@ def test_a_call_is_counted_by_its_answer_and_timed_from_its_frame(bench):
     assert bench.value_of_histogram("killswitch_call_seconds", oms="prime", call="CancelAllOrders") == (1, 0.25)
 
 
+def priced(call: int | None = None) -> PriceSeen:
+    return PriceSeen(wall=0, oms="prime", session=7, instrument=25, bid=None, ask=None, last=None, call=call)
+
+
 def test_each_kind_of_call_and_answer_has_its_own_series(bench):
     bench.see(
         0.0,
@@ -305,6 +315,9 @@ def test_each_kind_of_call_and_answer_has_its_own_series(bench):
         ListPositions(4, 7, "prime", 14),
         ListOpenOrders(5, 7, "prime", 15),
         ListOpenOrders(6, 7, "prime", 15),
+        ListInstruments(7, 7, "prime"),
+        SubscribePrice(8, 7, "prime", 25),
+        SubscribePrice(9, 7, "prime", 26),
     )
     refused = Answer(AnswerKind.REFUSED, "20", 20)
     bench.see(0.1, Answered(wall=0, call=1, session=7, answer=refused))
@@ -313,6 +326,12 @@ def test_each_kind_of_call_and_answer_has_its_own_series(bench):
     bench.see(0.4, Positions(wall=0, call=4, session=7, account=14, rows=()))
     bench.see(0.5, Lost(wall=0, call=5, session=7, why="gone"))
     bench.see(0.6, Answered(wall=0, call=6, session=7, answer=refused))
+    bench.see(0.7, Instruments(wall=0, call=7, session=7, rows=()))
+    bench.see(0.8, priced(call=8))
+    bench.see(0.9, Answered(wall=0, call=9, session=7, answer=Answer(AnswerKind.RECEIVED, "909", 909)))
+    assert bench.calls("GetInstruments", "ok") == 1
+    assert bench.calls("SubscribeLevel1", "ok") == 1
+    assert bench.calls("SubscribeLevel1", "909") == 1
     assert bench.calls("CancelOrder", "20") == 1
     assert bench.calls("GetOpenOrders", "ok") == 1
     assert bench.calls("GetOpenOrders", "lost") == 1
@@ -496,8 +515,9 @@ def test_readings_are_counted_for_their_feed_and_those_of_an_oms_for_the_feed_of
     bench.see(1.0, None, ListPositions(1, 7, "prime", 14), ListOpenOrders(2, 7, "prime", 14))
     bench.see(1.0, Positions(wall=0, call=1, session=7, account=14, rows=(position(14),)))
     bench.see(1.0, OpenOrders(wall=0, call=2, session=7, account=14, orders=()))
+    bench.see(1.0, priced())
     assert bench.value("killswitch_readings_total", feed="var") == 1
-    assert bench.value("killswitch_readings_total", feed="positions") == 3
+    assert bench.value("killswitch_readings_total", feed="positions") == 4
     assert bench.value("killswitch_bad_readings_total", feed="var", reason="not_json") == 1
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import socket
 import time
+from decimal import Decimal
 
 import pytest
 
@@ -24,19 +25,26 @@ from killswitch.domain.messages import (
     CancelRejected,
     DropSession,
     Heard,
+    InstrumentRow,
+    Instruments,
     LinkFailed,
+    ListInstruments,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
     Lost,
     OpenOrders,
     OrderEnded,
+    OrderRejected,
     OrderWorking,
     Positions,
     PositionSeen,
+    PriceSeen,
     SessionDown,
     SessionUp,
     SignInRefused,
+    SubscribePrice,
+    TradeSeen,
     Withdraw,
 )
 from killswitch.domain.scope import EVERY, Scope
@@ -193,6 +201,77 @@ async def test_every_kind_of_call_is_answered_in_its_own_kind():
         assert [row.product for row in (await desk.answered(5)).rows] == ["BTC"]
 
 
+BTCUSD = {"InstrumentId": 25, "Symbol": "BTCUSD", "Product1Symbol": "BTC", "Product2Symbol": "USD"}
+LEVEL1 = '{"OMSId":1,"InstrumentId":25,"BestBid":49999.5,"BestOffer":"50000.5","LastTradedPx":0}'
+
+
+def prices(desk):
+    return [(e.instrument, e.bid, e.ask, e.last, e.call) for e in desk.of(PriceSeen)]
+
+
+async def test_instruments_and_prices_are_asked_for_and_answered_in_their_own_kind():
+    rows = json.dumps([BTCUSD, {}])
+    async with BareGateway(GetInstruments=rows, SubscribeLevel1=LEVEL1) as gateway, Desk(gateway.url) as desk:
+        session = await desk.up()
+        desk.link.do(ListInstruments(1, session, "prime"))
+        desk.link.do(SubscribePrice(2, session, "prime", 25))
+        await desk.until(lambda: desk.of(Instruments) and desk.of(PriceSeen))
+        assert gateway.bodies("GetInstruments") == ['{"OMSId":1}']
+        assert gateway.bodies("SubscribeLevel1") == ['{"OMSId":1,"InstrumentId":25}']
+        (listed,) = desk.of(Instruments)
+        assert (listed.call, listed.session, listed.unreadable) == (1, session, 1)
+        assert listed.rows == (InstrumentRow(25, "BTCUSD", "BTC", "USD"),)
+        assert prices(desk) == [(25, Decimal("49999.5"), Decimal("50000.5"), None, 2)]
+        assert desk.about(1) == ["Sent", "Instruments"]
+        assert desk.about(2) == ["Sent", "PriceSeen"]
+
+
+async def test_a_list_of_a_venue_with_thousands_of_instruments_passes():
+    rows = [{**BTCUSD, "InstrumentId": n, "Venue": "x" * 600} for n in range(1, 6001)]
+    async with BareGateway(GetInstruments=json.dumps(rows)) as gateway, Desk(gateway.url) as desk:
+        desk.link.do(ListInstruments(1, await desk.up(), "prime"))
+        await desk.until(lambda: desk.of(Instruments))
+        (listed,) = desk.of(Instruments)
+        assert [row.instrument for row in listed.rows] == list(range(1, 6001))
+        assert not desk.of(SessionDown)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(909, AnswerKind.RECEIVED), (20, AnswerKind.REFUSED), (104, AnswerKind.ABSENT)]
+)
+async def test_a_subscription_that_was_there_already_is_fine_and_a_refused_one_is_told(code, kind):
+    refused = json.dumps({"result": False, "errormsg": "no", "errorcode": code, "detail": None})
+    async with BareGateway(SubscribeLevel1=refused) as gateway, Desk(gateway.url) as desk:
+        desk.link.do(SubscribePrice(1, await desk.up(), "prime", 25))
+        answer = (await desk.answered(1)).answer
+        assert (answer.kind, answer.label) == (kind, str(code))
+
+
+async def test_a_price_event_with_the_subscriptions_number_answers_nothing():
+    async def collide(peer, i, o):
+        await peer.send(3, i, "SubscribeLevel1", LEVEL1)
+        await peer.send(3, i, "Level1UpdateEvent", LEVEL1.replace("49999.5", "1"))
+        await peer.send(1, i, "Level1UpdateEvent", LEVEL1.replace("49999.5", "2"))
+        await peer.send(1, i, "SubscribeLevel1", LEVEL1)
+
+    async with BareGateway(SubscribeLevel1=collide) as gateway, Desk(gateway.url) as desk:
+        desk.link.do(SubscribePrice(1, await desk.up(), "prime", 25))
+        await desk.until(lambda: len(desk.of(PriceSeen)) == 2)
+        ask = Decimal("50000.5")
+        assert prices(desk) == [(25, Decimal(1), ask, None, None), (25, Decimal("49999.5"), ask, None, 1)]
+
+
+async def test_what_hangs_when_the_link_breaks_is_lost_instruments_and_prices_too():
+    async with BareGateway(GetInstruments=None, SubscribeLevel1=None) as gateway, Desk(gateway.url) as desk:
+        session = await desk.up()
+        desk.link.do(ListInstruments(1, session, "prime"))
+        desk.link.do(SubscribePrice(2, session, "prime", 25))
+        await gateway.until(lambda: gateway.bodies("SubscribeLevel1"))
+        gateway.peers[0].abort()
+        await desk.until(lambda: desk.of(SessionDown))
+        assert {e.call for e in desk.of(Lost)} == {1, 2}
+
+
 async def test_a_refused_list_is_a_generic_answer():
     refused = '{"result":false,"errormsg":"Not Authorized","errorcode":20,"detail":null}'
     async with BareGateway(GetOpenOrders=refused) as gateway, Desk(gateway.url) as desk:
@@ -229,10 +308,15 @@ async def test_events_become_facts_of_this_session():
         await peer.send(3, 8, "NobodyKnowsThisEvent", "x")
         await peer.send_bytes(peer.text(b"no frame at all"))
         await peer.send_bytes(peer.text(b"\xff\xfe", opcode=2))
+        await peer.send(3, 6, "Leve1UpdateEvent", LEVEL1)
+        await peer.send(3, 6, "Level1UpdateEvent", '{"BestBid":1}')
+        await peer.send(3, 4, "OrderTradeEvent", '{"AccountId":14,"TradeId":7,"Quantity":1,"Price":"x"}')
+        await peer.send(3, 2, "NewOrderRejectEvent", '{"AccountId":14,"ClientOrderId":7,"RejectReason":"no"}')
         await peer.send(3, 8, "CancelOrderRejectEvent", '{"AccountId":14,"OrderId":5,"RejectReason":"x"}')
         await desk.until(lambda: desk.of(CancelRejected))
-        facts = desk.of(OrderWorking, OrderEnded, PositionSeen, CancelRejected)
-        assert [type(fact) for fact in facts] == [OrderWorking, OrderEnded, PositionSeen, CancelRejected]
+        kinds = [OrderWorking, OrderEnded, PositionSeen, PriceSeen, TradeSeen, OrderRejected, CancelRejected]
+        facts = desk.of(*kinds)
+        assert [type(fact) for fact in facts] == kinds
         assert {(fact.oms, fact.session) for fact in facts} == {("prime", session)}
         assert not desk.of(SessionDown)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from killswitch.domain.messages import Answer, AnswerKind, Order, PositionRow
-from killswitch.wire import alphapoint_events, alphapoint_replies
+from killswitch.wire import alphapoint_events, alphapoint_market, alphapoint_replies
 from killswitch.wire.alphapoint_replies import NotSignedIn, OrderStatus, Rows, SignedIn
 from killswitch.wire.frame import Frame, FrameType, ProtocolError, decode_frame, encode_frame
 
@@ -225,7 +226,15 @@ ROW = {
     "InsideAsk": 9223372036.854775807,
     "OrderFlag": "AddedToBook, PostOnly",
 }
-ORDER = Order(account=14, order_id=23092280996, instrument=25, entered_by=37, client_order_id=7)
+ORDER = Order(
+    account=14,
+    order_id=23092280996,
+    instrument=25,
+    entered_by=37,
+    client_order_id=7,
+    quantity=Decimal(1),
+    price=Decimal("100.5"),
+)
 
 
 def listed(*rows: object) -> Rows[Order] | Answer:
@@ -255,6 +264,8 @@ def test_an_empty_array_is_an_empty_list():
         {k: v for k, v in ROW.items() if k != "OrderState"},
         {**ROW, "OrderId": "23092280996", "Account": "14", "ClientOrderId": "7"},
         {**ROW, "OrderId": 23092280996.0},
+        {**ROW, "Quantity": "1", "Price": "100.50"},
+        {**ROW, "Quantity": 1, "Price": 1005e-1},
         {k: v for k, v in ROW.items() if k != "Account"},
         {**ROW, "Account": 0},
     ],
@@ -276,7 +287,7 @@ def test_an_order_that_says_it_has_ended_is_skipped(state):
 @pytest.mark.parametrize("entered_by", [0, None, -1, "", "nobody", 2**63, 10**30, True, 37.5, [37]])
 def test_an_order_that_nobody_is_known_to_have_entered_has_no_user(entered_by):
     rows = listed({**ROW, "EnteredBy": entered_by})
-    assert rows == Rows((Order(14, 23092280996, 25, None, 7),))
+    assert rows == Rows((replace(ORDER, entered_by=None),))
 
 
 def test_a_short_row_of_the_old_dialect_lacks_only_what_it_lacks():
@@ -287,7 +298,7 @@ def test_a_short_row_of_the_old_dialect_lacks_only_what_it_lacks():
 
 def test_ids_that_can_not_be_read_are_none_in_their_row_only():
     rows = listed({**ROW, "OrderId": "x", "Instrument": {}}, ROW)
-    assert rows == Rows((Order(14, None, None, 37, 7), ORDER))
+    assert rows == Rows((replace(ORDER, order_id=None, instrument=None), ORDER))
 
 
 def test_a_key_that_stands_there_twice_in_different_cases_is_unreadable():
@@ -299,13 +310,40 @@ def test_the_documented_spelling_counts_where_a_row_has_all_of_it():
     assert listed({**ROW, "orderstate": "Canceled", "enteredBy": 40}) == Rows((ORDER,))
 
 
+NO_NUMBERS = [
+    *("null", '""', '"x"', '"NaN"', '"Infinity"', "true", "[]", "{}", '"1_0"', "-1", "1e41", "1" * 400),
+    *("9223372036.854775807", "9.223372036854776E9", '"9223372036.854775807"'),
+    *("79228162514264337593543950335", "7.922816251426434E28", "79228162514264337593543950335.0"),
+]
+
+
+@pytest.mark.parametrize("spelt", [json.dumps(ROW), json.dumps(camel(ROW))], ids=["fast", "tolerant"])
+@pytest.mark.parametrize("number", NO_NUMBERS)
+def test_what_is_left_of_an_order_and_its_limit_are_none_where_they_can_not_be_read(spelt, number):
+    text = spelt.replace(": 100.5", ": " + number).replace(": 1.0", ": " + number)
+    found = alphapoint_replies.read_open_orders(reply(f"[{text}]"), 14)
+    assert found == Rows((replace(ORDER, quantity=None, price=None),))
+
+
+@pytest.mark.parametrize("spelt", [json.dumps(ROW), json.dumps(camel(ROW))], ids=["fast", "tolerant"])
+def test_a_quantity_and_a_price_keep_every_digit_and_a_price_of_0_is_none(spelt):
+    text = spelt.replace(": 1.0", ": 0.1234567890123456789012345678")
+    assert alphapoint_replies.read_open_orders(reply(f"[{text}]"), 14) == Rows(
+        (replace(ORDER, quantity=Decimal("0.1234567890123456789012345678")),)
+    )
+    text = spelt.replace(": 1.0", ": 0").replace(": 100.5", ": 0")
+    assert alphapoint_replies.read_open_orders(reply(f"[{text}]"), 14) == Rows(
+        (replace(ORDER, quantity=Decimal(0), price=None),)
+    )
+
+
 @pytest.mark.parametrize("row", [None, 5, "text", [], [1, 2], {}, {"Side": "Buy"}, {"OrderId": 0}])
 def test_a_row_that_can_not_be_read_at_all_is_counted(row):
     assert listed(ROW, row) == Rows((ORDER,), unreadable=1)
 
 
 def test_a_row_of_another_account_keeps_its_own():
-    assert listed({**ROW, "Account": 15}) == Rows((Order(15, 23092280996, 25, 37, 7),))
+    assert listed({**ROW, "Account": 15}) == Rows((replace(ORDER, account=15),))
 
 
 @pytest.mark.parametrize(
@@ -487,14 +525,18 @@ def test_refused_cancels_are_told():
     assert read(event("CancelAllOrdersRejectEvent", {"AccountId": 14, "Status": "Accepted"})) == ()
 
 
-@pytest.mark.parametrize("n", ["OrderTradeEvent", "LogoutEvent", "NewOrderRejectEvent", "Level1UpdateEvent", ""])
+@pytest.mark.parametrize("n", ["LogoutEvent", "TradeDataUpdateEvent", "Level2UpdateEvent", "MarketStateUpdate", ""])
 def test_other_events_say_nothing_whatever_they_hold(n):
     assert read(event(n, "not even JSON")) == ()
 
 
-@pytest.mark.parametrize(
-    "n", ["OrderStateEvent", "AccountPositionEvent", "CancelOrderRejectEvent", "CancelAllOrdersRejectEvent"]
+EVENTS = (
+    *("OrderStateEvent", "AccountPositionEvent", "CancelOrderRejectEvent", "CancelAllOrdersRejectEvent"),
+    *("Level1UpdateEvent", "Leve1UpdateEvent", "OrderTradeEvent", "NewOrderRejectEvent"),
 )
+
+
+@pytest.mark.parametrize("n", EVENTS)
 @pytest.mark.parametrize(
     "body", ["", "x", "[]", "null", "{}", '{"Account":0,"AccountId":0}', '{"AccountId":"x"}', "[" * 100_000]
 )
@@ -513,8 +555,9 @@ READERS = (
     lambda frame: alphapoint_replies.read_open_orders(frame, 14),
     lambda frame: alphapoint_replies.read_order_status(frame, 14),
     lambda frame: alphapoint_replies.read_positions(frame, 14),
+    alphapoint_market.read_instruments,
+    lambda frame: alphapoint_market.read_subscribed_prices(frame, 25),
 )
-EVENTS = ("OrderStateEvent", "AccountPositionEvent", "CancelOrderRejectEvent", "CancelAllOrdersRejectEvent")
 KEYS = [
     *ROW,
     *camel(ROW),
@@ -531,6 +574,13 @@ KEYS = [
     "Status",
     "OrderID",
     "orderid",
+    "InstrumentId",
+    "BestBid",
+    "BestOffer",
+    "LastTradedPx",
+    "Product1Symbol",
+    "Product2Symbol",
+    "TradeId",
 ]
 
 anything = st.recursive(
