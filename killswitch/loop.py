@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
+from killswitch.domain.backlog import Backlog
 from killswitch.domain.messages import (
     Action,
     BadReading,
@@ -20,7 +21,6 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
-    Labels,
     Positions,
     PositionSeen,
     PriceSeen,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FEED_LANE_MAX: Final = 50_000
-"""Readings that may wait; at the limit a series keeps its first, lowest, highest and last one."""
+"""Events of feeds that may wait; at the limit a series keeps what its rules need (domain/backlog.py)."""
 FIRST_IN_A_ROW: Final = 16
 """Then a reading has its turn, if one waits: a flood of order events must not hide a breach."""
 GAP_S: Final = 1.0
@@ -47,8 +47,6 @@ BEAT_EVERY_S: Final = 1.0
 """The loop turns at least so often, so that whoever watches it knows that it lives."""
 
 FEED_EVENTS: Final = (Reading, BadReading, PositionSeen, PriceSeen, Positions, Heard, FeedUp, FeedDown)
-Series: TypeAlias = tuple[str, str, Labels]
-Merged: TypeAlias = Reading | PositionSeen | PriceSeen
 
 
 class Inbox:
@@ -56,46 +54,32 @@ class Inbox:
 
     def __init__(self) -> None:
         self._first: deque[Event] = deque()
-        self._feeds: deque[Event] = deque()
-        self._merged: dict[Series, list[Merged]] = {}
+        self._feeds = Backlog(FEED_LANE_MAX)
         self._arrived = asyncio.Event()
         self._ahead = 0  # events of the first lane that were taken in a row
-        self.conflated = 0
 
     def put(self, event: Event) -> None:
         """Never blocks."""
         if not isinstance(event, FEED_EVENTS):
             self._first.append(event)
-        elif not self._merged and len(self._feeds) < FEED_LANE_MAX:
-            self._feeds.append(event)
-        elif isinstance(event, Reading | PositionSeen) or (isinstance(event, PriceSeen) and event.call is None):
-            self._merge(event)  # but not what answers a call: somebody waits for it
-        else:
-            self._line_up()
-            self._feeds.append(event)
+        elif self._feeds.put((event,)):
+            log.warning("readings come faster than the rules judge them: each series keeps its extremes, count and sum")
         self._arrived.set()
 
     def take(self) -> Event | None:
         """The next event, or None."""
-        if not self._feeds:
-            self._line_up()
         if self._first and not (self._feeds and self._ahead >= FIRST_IN_A_ROW):
             self._ahead += 1
             return self._first.popleft()
-        if self._feeds:
+        event = self._feeds.pop()
+        if event is not None:
             self._ahead = 0
-            return self._feeds.popleft()
+            return event
         self._arrived.clear()
         return None
 
-    def _line_up(self) -> None:
-        """What was merged goes behind what is older, and before what comes next: each series stays in order."""
-        for kept in self._merged.values():
-            self._feeds.extend(kept)
-        self._merged.clear()
-
     def __len__(self) -> int:
-        return len(self._first) + len(self._feeds) + len(self._merged)
+        return len(self._first) + len(self._feeds)
 
     async def wait(self, seconds: float) -> None:
         """Until something arrives, or so long."""
@@ -104,41 +88,6 @@ class Inbox:
                 await self._arrived.wait()
         except TimeoutError:
             pass
-
-    def _merge(self, event: Merged) -> None:
-        """Keep the series' first, lowest, highest and last: a limit sees every extreme there was."""
-        series = _series(event)
-        kept = [*self._merged.get(series, ()), event]
-        if len(kept) > 4:  # first, lowest, highest, last
-            ends = {id(kept[0]), id(kept[-1])}
-            for numbers in zip(*map(_numbers, kept), strict=True):
-                there = [(number, at) for at, number in enumerate(numbers) if number is not None]
-                ends |= {id(kept[at]) for _, at in (min(there), max(there))} if there else set()
-            slim = [e for e in kept if id(e) in ends]
-            self.conflated += len(slim) < len(kept)
-            kept = slim
-        self._merged[series] = kept
-
-
-def _series(event: Merged) -> Series:
-    match event:
-        case Reading():
-            return (event.feed, event.name, event.labels)
-        case PositionSeen():
-            return (event.oms, str(event.row.account), ((event.row.product, ""),))
-        case PriceSeen():
-            return (event.oms, "price", (("instrument", str(event.instrument)),))
-
-
-def _numbers(event: Merged) -> tuple[float | None, ...]:
-    """What of an event may be an extreme: as many numbers for each event of a series, None where one lacks."""
-    match event:
-        case Reading():
-            return (float(event.value),)
-        case PositionSeen():
-            return (float(event.row.amount),)
-        case PriceSeen():
-            return tuple(None if price is None else float(price) for price in (event.bid, event.ask, event.last))
 
 
 class Loop:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from killswitch import loop as rooms
 from killswitch.domain.messages import (
+    BadReading,
     Order,
     OrderEnded,
     OrderRejected,
@@ -21,9 +23,9 @@ from killswitch.domain.messages import (
 from killswitch.loop import FIRST_IN_A_ROW, Inbox, Loop
 
 
-def reading(value: float, account: int = 14) -> Reading:
+def reading(value: float, account: int = 14, at: float | None = None) -> Reading:
     labels = (("account", str(account)),)
-    return Reading(wall=0.0, feed="var", name="var", labels=labels, value=value, source_at=value)
+    return Reading(wall=0.0, feed="var", name="var", labels=labels, value=value, source_at=value if at is None else at)
 
 
 def ended(order_id: int) -> OrderEnded:
@@ -94,11 +96,27 @@ def test_a_flood_keeps_the_first_lowest_highest_and_last_of_each_series(monkeypa
     monkeypatch.setattr(rooms, "FEED_LANE_MAX", 1)
     inbox = Inbox()
     inbox.put(reading(0))
-    for value in (5, 7, 1, 6, 9, 3, 4):
-        inbox.put(reading(value))
-        inbox.put(reading(value, account=15))
-    kept = [(dict(e.labels)["account"], e.value) for e in drained(inbox)]
-    assert kept == [("14", 0)] + [(account, v) for account in ("14", "15") for v in (5, 1, 9, 4)]
+    for n, value in enumerate((5, 7, 1, 6, 9, 3, 4)):
+        inbox.put(reading(value, at=n))
+        inbox.put(reading(value, account=15, at=n))
+    events = drained(inbox)
+    assert events[0] == reading(0)
+    for account in ("14", "15"):
+        kept = [e for e in events[1:] if dict(e.labels)["account"] == account]
+        assert [e.value for e in kept] == [5, 1, 9, 4]
+        merged = [e.merged for e in kept if e.merged is not None]
+        assert (sum(m.count for m in merged), sum(m.total for m in merged)) == (3, 16)
+
+
+def test_a_flood_of_bad_readings_is_bounded_and_counted(monkeypatch) -> None:
+    monkeypatch.setattr(rooms, "FEED_LANE_MAX", 10)
+    inbox = Inbox()
+    for n in range(1000):
+        inbox.put(BadReading(wall=float(n), feed="var", name="var", labels=None, reason="not_json"))
+    assert len(inbox) == 12
+    events = drained(inbox)
+    assert len(events) + sum(e.merged for e in events) == 1000
+    assert not inbox
 
 
 def test_a_flood_of_prices_keeps_each_instruments_first_last_and_the_extremes_of_each_side(monkeypatch) -> None:
@@ -106,19 +124,15 @@ def test_a_flood_of_prices_keeps_each_instruments_first_last_and_the_extremes_of
     inbox = Inbox()
     inbox.put(reading(0))
     flood = [price(5, 6), price(5, 9), price(4, 6), price(None, 7), price(8, 8), price(5, 2), price(6, 6), price(5, 6)]
-    for one in flood:
+    for one in (*flood, *flood):
         inbox.put(one)
         inbox.put(price(1, 1, instrument=26))
-    kept = drained(inbox)
-    assert [e for e in kept if isinstance(e, PriceSeen) and e.instrument == 25] == [
-        price(5, 6),
-        price(5, 9),
-        price(4, 6),
-        price(8, 8),
-        price(5, 2),
-        price(5, 6),
-    ]
-    assert inbox.conflated > 0
+    kept = [e for e in drained(inbox) if isinstance(e, PriceSeen) and e.instrument == 25]
+    assert (kept[0], kept[-1]) == (price(5, 6), replace(flood[-1], merged=kept[-1].merged))
+    bids, asks = [e.bid for e in kept if e.bid is not None], [e.ask for e in kept]
+    assert (min(bids), max(bids), min(asks), max(asks)) == (4, 8, 2, 9)
+    assert len(kept) <= 8
+    assert len(kept) + sum(e.merged for e in kept) == len(flood) * 2
 
 
 def test_a_price_that_somebody_asked_for_is_neither_merged_nor_overtaken_in_a_flood(monkeypatch) -> None:

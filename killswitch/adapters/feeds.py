@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from killswitch.adapters.websocket import Connection
-    from killswitch.domain.backlog import Waiting
     from killswitch.domain.messages import Event
     from killswitch.wire.feed import StreamShape
 
@@ -205,7 +204,7 @@ class WebSocketFeed:
     async def _hear(self, message: bytes) -> None:
         """One message's readings, with a breath after each slice and at the end: the next may be there already."""
         wall, found = self._wall(), False
-        some: list[Waiting] = []
+        some: list[Event] = []
         for reading in read_stream(self._shape, message, wall=wall):
             found = True
             some.append(reading)
@@ -221,10 +220,10 @@ class WebSocketFeed:
                 log.info("feed %s: a message held no %s; more are not told", self._shape.name, self._shape.reading)
         await asyncio.sleep(0)
 
-    def _keep(self, readings: Sequence[Waiting]) -> None:
+    def _keep(self, readings: Sequence[Event]) -> None:
         if self._backlog.put(readings):
             merged = self._backlog.conflated
-            log.warning("readings come faster than they are judged: %d merged so far", merged)
+            log.warning("readings come faster than they are judged: they are merged, %d so far", merged)
         self._some.set()
 
     async def _hand_over(self) -> None:

@@ -174,6 +174,9 @@ class Metrics:
         self._late = self._counter("late_arrivals", "Orders in a latched scope after it was confirmed", ("oms",))
         self._escalations = self._counter("escalations", "Trips that weren't confirmed in time", ("oms",))
         self._readings = self._counter("readings", "Readings, and an OMS feed's events and lists", ("feed",))
+        self._conflated = self._counter(
+            "conflated_readings", "Readings that were merged into the next one, since too many waited", ("feed",)
+        )
         self._bad = self._counter("bad_readings", "Payloads that are no reading", ("feed", "reason"))
         self._commands = self._counter("commands", "Commands by how they were answered", ("command", "result"))
         _exist(self._calls_total, ((*oms, call, answer) for oms in omses for call in CALLS for answer in ANSWERS))
@@ -182,7 +185,8 @@ class Metrics:
         _exist(self._trips_total, (("", source) for source in SOURCES))
         for counter in (self._stragglers, self._late, self._escalations):
             _exist(counter, omses)
-        _exist(self._readings, feeds)
+        for counter in (self._readings, self._conflated):
+            _exist(counter, feeds)
         _exist(self._bad, ((*feed, reason) for feed in feeds for reason in BAD_REASONS))
         _exist(self._commands, (*((command, result) for command in COMMANDS for result in RESULTS), IGNORED))
         self._feed_names = {feed.name for feed in settings.feeds}
@@ -239,18 +243,21 @@ class Metrics:
             case PriceSeen():
                 if event.call is not None:
                     self._answered(event.call, "ok", now)
-                self._heard(event.oms)
+                self._heard(event.oms, event.merged)
             case Lost():
                 self._ended(event.call, "lost")
-            case PositionSeen() | TradeSeen() | OrderRejected():
+            case PositionSeen():
+                self._heard(event.oms, event.merged)
+            case TradeSeen() | OrderRejected():
                 self._heard(event.oms)
             case Reading():
-                if event.feed in self._feed_names:
-                    self._readings.labels(event.feed).inc()
+                merged = event.merged
+                self._read(event.feed, 0 if merged is None else merged.count + merged.older + merged.repeated)
             case BadReading():
                 if event.feed in self._feed_names:
                     reason = event.reason if event.reason in BAD_REASONS else "other"
-                    self._bad.labels(event.feed, reason).inc()
+                    self._bad.labels(event.feed, reason).inc(1 + event.merged)
+                    self._conflated.labels(event.feed).inc(event.merged)
             case CommandRefused(noise=True):
                 self._commands.labels(*IGNORED).inc()
             case CommandRefused():
@@ -382,9 +389,15 @@ class Metrics:
     def _oms_of(self, trip: str) -> str | None:
         return next((t.scope.oms for t in self._view().trips if t.trip == trip), None)
 
-    def _heard(self, oms: str) -> None:
+    def _heard(self, oms: str, merged: int = 0) -> None:
         for feed in self._feeds_of.get(oms, ()):
-            self._readings.labels(feed).inc()
+            self._read(feed, merged)
+
+    def _read(self, feed: str, merged: int) -> None:
+        """A reading, and those that were merged into it."""
+        if feed in self._feed_names:
+            self._readings.labels(feed).inc(1 + merged)
+            self._conflated.labels(feed).inc(merged)
 
 
 def _exist(metric: Counter | Histogram, series: Iterable[tuple[str, ...]]) -> None:

@@ -85,6 +85,13 @@ class Now(Collector):
             self._rules,
             {(r.rule,): r.headroom for r in view.rules} if view else {},
         )
+        yield _family(
+            "rule_warming",
+            "Series whose window isn't whole yet: a breach could hide in what came before it was watched",
+            ("rule",),
+            self._rules,
+            {(r.rule,): r.warming for r in view.rules} if view else {},
+        )
 
     def _of_omses(self, view: View | None) -> Iterator[GaugeMetricFamily]:
         omses = view.omses if view else ()

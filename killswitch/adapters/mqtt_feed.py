@@ -127,7 +127,7 @@ class FeedLink:
         for feed in self._feeds_of(topic):
             if self._backlog.put(read(feed, topic, bytes(payload), retained=retained, wall=wall)):
                 merged = self._backlog.conflated
-                log.warning("readings come faster than they are judged: %d merged so far", merged)
+                log.warning("readings come faster than they are judged: they are merged, %d so far", merged)
         self._some.set()
 
     def _feeds_of(self, topic: str) -> tuple[FeedShape, ...]:

@@ -238,11 +238,12 @@ class CancelRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionSeen(Event):
-    """An AccountPositionEvent."""
+    """An AccountPositionEvent. `merged`: so many of its account and product were merged into it."""
 
     oms: str
     session: int
     row: PositionRow
+    merged: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +252,7 @@ class PriceSeen(Event):
 
     Prices are in the quote product for one unit of the base product. None: there is none (0 and the vendor's
     sentinels say so), or it can't be read; a price is never 0. `call`: the SubscribePrice that it answers.
+    `merged`: so many of its instrument were merged into it.
     """
 
     oms: str
@@ -260,6 +262,7 @@ class PriceSeen(Event):
     ask: Decimal | None
     last: Decimal | None
     call: int | None = None
+    merged: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +311,20 @@ class Heard(Event):
 # --- events: feeds and rules -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Readings of one series that were merged into the next one, since too many waited (domain/backlog.py).
+
+    `count`: how many arrived; `total`: their sum. Not among them, because they are no arrivals: `older` ones, whose
+    source time was before that of the reading before them, and those that `repeated` it, time and value.
+    """
+
+    count: int
+    total: Decimal
+    older: int = 0
+    repeated: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading(Event):
     """One observed number.
@@ -315,6 +332,7 @@ class Reading(Event):
     `lag_s`: arrival minus source time, measured at arrival (0 where the source has no time). `fresh` is
     False for a retained message without source time: its value counts, its age doesn't restart.
     `source_at`: the source's own time (seconds since 1970) where it gave one: for order and duplicates only.
+    `merged`: what came between the reading before it and this one, and can't be seen one by one any more.
     """
 
     feed: str
@@ -324,19 +342,21 @@ class Reading(Event):
     lag_s: float = 0.0
     fresh: bool = True
     source_at: float | None = None
+    merged: Merged | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadReading(Event):
     """A payload that is no reading: NaN, text, a missing path, a label that lacks. Never a value.
 
-    `labels` as far as they could be read; None where nothing could.
+    `labels` as far as they could be read; None where nothing could. `merged`: so many like it came before it.
     """
 
     feed: str
     name: str
     labels: Labels | None
     reason: str
+    merged: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 A line says when (`at`, RFC 3339, as the event's adapter stamped it) and what:
 
-- a reading: `reading`, `labels`, `value`, and `feed`; without `feed` it belongs to every feed that gives it
+- a reading: `reading`, `labels`, `value`, and `feed`; without `feed` it belongs to every feed that gives it;
+  `merged`: how many were merged into it while too many waited, and their sum
 - a reading that was no value: `reading`, `labels` (null: unknown), `bad` (why), `feed`
 - a link to a feed's source: `feed`, `link` ("up" or "down")
 - an OMS session, which proves that a quiet account isn't stale: `oms`, `session`, `saw` ("up", "down",
@@ -27,6 +28,7 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    Merged,
     OpenOrders,
     Positions,
     Reading,
@@ -140,6 +142,14 @@ def _said_of_reading(event: Reading) -> dict[str, Any]:
         said["fresh"] = False
     if event.source_at is not None:
         said["source_at"] = event.source_at
+    if event.merged is not None:
+        held = event.merged
+        said["merged"] = {
+            "count": held.count,
+            "sum": _number_text(held.total),
+            "older": held.older,
+            "repeated": held.repeated,
+        }
     return said
 
 
@@ -235,7 +245,21 @@ def _reading(keys: _Keys, wall: float) -> Reading:
         lag_s=_float("lag_s", keys.take("lag_s", Decimal(0))),
         fresh=fresh,
         source_at=None if source_at is None else _float("source_at", source_at),
+        merged=_merged(keys.take("merged", None)),
     )
+
+
+def _merged(value: object) -> Merged | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise RecordingError("merged must be an object")
+    keys = _Keys(value)
+    count, older, repeated = keys.whole("count"), keys.whole("older"), keys.whole("repeated")
+    total = _decimal(keys.text("sum"))
+    if keys.left or not total.is_finite():
+        raise RecordingError("merged must be count, sum, older and repeated")
+    return Merged(count, total, older, repeated)
 
 
 def _bad(keys: _Keys, wall: float) -> BadReading:

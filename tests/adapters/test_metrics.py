@@ -35,6 +35,7 @@ from killswitch.domain.messages import (
     ListPositions,
     ListUserAccounts,
     Lost,
+    Merged,
     Moved,
     Noted,
     OpenOrders,
@@ -221,6 +222,7 @@ def test_what_is_not_known_is_nan_and_never_0(bench):
     assert math.isnan(bench.value("killswitch_orders_left", oms="other"))
     assert math.isnan(bench.value("killswitch_feed_age_seconds", feed="var"))
     assert math.isnan(bench.value("killswitch_rule_headroom_ratio", rule="eth"))
+    assert math.isnan(bench.value("killswitch_rule_warming", rule="eth"))
 
 
 def test_a_link_that_was_not_heard_of_yet_is_down_since_nan_would_alarm_nobody(bench):
@@ -245,7 +247,7 @@ def test_what_is_a_state_is_read_from_the_view_at_each_scrape(bench):
         VIEW,
         state="escalated",
         trips=(a_trip_view("t1"), a_trip_view("t2")),
-        rules=(replace(VIEW.rules[0], headroom=-0.25),),
+        rules=(replace(VIEW.rules[0], headroom=-0.25, warming=3),),
         feeds=(replace(VIEW.feeds[0], age_s=4.25),),
         omses=(
             replace(
@@ -265,6 +267,7 @@ def test_what_is_a_state_is_read_from_the_view_at_each_scrape(bench):
     assert bench.value("killswitch_orders_left", oms="prime") == 0
     assert bench.value("killswitch_proof_age_seconds", oms="prime") == 1.5
     assert bench.value("killswitch_rule_headroom_ratio", rule="btc") == -0.25
+    assert bench.value("killswitch_rule_warming", rule="btc") == 3
     assert bench.value("killswitch_feed_age_seconds", feed="positions") == 4.25
     assert bench.value("killswitch_session_up", oms="prime", gateway=GATEWAY) == 0
     assert bench.value("killswitch_mqtt_up", broker=BROKER) == 0
@@ -535,6 +538,15 @@ def test_an_error_while_counting_is_counted_and_never_raised(bench, caplog):
     assert bench.value("killswitch_journal_errors_total") == 1
 
 
+def test_what_was_merged_is_counted_as_read_and_as_conflated(bench):
+    merged = Merged(7, Decimal(21), older=2, repeated=1)
+    bench.see(1.0, Reading(wall=0, feed="var", name="var", labels=(), value=1.0, merged=merged))
+    bench.see(1.0, BadReading(wall=0, feed="var", name="var", labels=(), reason="not_json", merged=4))
+    assert bench.value("killswitch_readings_total", feed="var") == 11
+    assert bench.value("killswitch_conflated_readings_total", feed="var") == 14
+    assert bench.value("killswitch_bad_readings_total", feed="var", reason="not_json") == 5
+
+
 # --- the exposition ----------------------------------------------------------------------------------------
 
 
@@ -575,6 +587,8 @@ def test_the_names_are_the_contracts(bench):
         "killswitch_feed_age_seconds",
         "killswitch_readings",
         "killswitch_bad_readings",
+        "killswitch_conflated_readings",
+        "killswitch_rule_warming",
         "killswitch_rule_headroom_ratio",
         "killswitch_commands",
         "killswitch_journal_errors",

@@ -46,13 +46,19 @@ class Doubts:
 
     def count(self, feed: str, reason: str) -> str:
         """Count one more; the reason as it is told."""
+        return self.add(feed, reason, 1)
+
+    def add(self, feed: str, reason: str, more: int) -> str:
+        """Count so many more; the reason as it is told."""
+        if not more:
+            return reason
         reasons = self._reasons.get(feed) or ()
         if reason not in reasons:
             if len(reasons) >= REASONS:
                 reason = OTHER
             if reason not in reasons:
                 self._reasons[feed] = (*reasons, reason)
-        self._counts[feed, reason] = (self._counts.get((feed, reason)) or 0) + 1
+        self._counts[feed, reason] = (self._counts.get((feed, reason)) or 0) + more
         return reason
 
     def is_news(self, feed: str, reason: str, key: SeriesKey | None, now: float) -> bool:

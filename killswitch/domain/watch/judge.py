@@ -14,6 +14,7 @@ from killswitch.domain.watch.findings import Breach, Found, warned
 from killswitch.domain.watch.roster import Stand
 
 if TYPE_CHECKING:
+    from killswitch.domain.messages import Merged
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import Rule
     from killswitch.domain.undo import Agenda
@@ -30,15 +31,26 @@ class Judge:
         self._agenda: Final = agenda
 
     def reading(
-        self, rule: Rule, scope: Scope, key: SeriesKey, series: Series, now: float, *, arrived: bool
+        self,
+        rule: Rule,
+        scope: Scope,
+        key: SeriesKey,
+        series: Series,
+        now: float,
+        *,
+        arrived: bool,
+        merged: Merged | None = None,
     ) -> list[Found]:
-        """A reading came. `arrived` False: nobody knows when it was made, so that it is none to count."""
+        """A reading came. `arrived` False: nobody knows when it was made, so that it is none to count.
+
+        `merged`: what arrived just before it and is known by its count and sum only.
+        """
         match rule:
             case LimitRule():
                 found = self._place(rule, scope, key, series, now, measured=kinds.Measured(series.value))
                 return found + self._near(rule, key, series, now) if rule.warn_at else found
             case RateRule():
-                return self._count(rule, scope, key, series, now, arrived=arrived)
+                return self._count(rule, scope, key, series, now, arrived=arrived, merged=merged)
             case DrawdownRule():
                 return self._replace(rule, scope, key, series, now)
             case _:
@@ -86,12 +98,22 @@ class Judge:
             self._agenda.clear(("watch", "for", rule.name, key))
 
     def _count(
-        self, rule: RateRule, scope: Scope, key: SeriesKey, series: Series, now: float, *, arrived: bool
+        self,
+        rule: RateRule,
+        scope: Scope,
+        key: SeriesKey,
+        series: Series,
+        now: float,
+        *,
+        arrived: bool,
+        merged: Merged | None = None,
     ) -> list[Found]:
         """A reading for a rule that counts them; `arrived` False: none came, but what was below 0 left the sum."""
         windows = self._roster.windows
         windows.expire(rule, key, now)
         self._look_back(rule, key, series, now)
+        if merged is not None and merged.count:
+            windows.add(rule, key, merged.total, now, count=merged.count)
         if arrived:
             windows.add(rule, key, series.value, now)
         found = self._place(rule, scope, key, series, now, measured=self._measure(rule, key, series, now))

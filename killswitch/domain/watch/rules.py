@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
     from decimal import Decimal
 
-    from killswitch.domain.messages import Event, Labels
+    from killswitch.domain.messages import Event, Labels, Merged
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec, Rule
     from killswitch.domain.undo import Agenda, Undo
@@ -71,6 +71,7 @@ class Watch:
             case Reading(feed=feed) if feed in self._roster.feeds:
                 return tuple(self._on_reading(event, now))
             case BadReading(feed=feed) if feed in self._roster.feeds:
+                self._doubts.add(feed, event.reason, event.merged)
                 return tuple(self._on_bad((feed, event.name), event.labels, event.reason, now))
             case FeedUp(feed=feed) if feed in self._roster.feeds:
                 self._link_up(feed, now)
@@ -105,7 +106,11 @@ class Watch:
         value = limit.exact(event.value)
         if value is None:
             return self._on_bad(lane, event.labels, NOT_FINITE, now)
-        self._roster.counts[event.feed] = (self._roster.counts.get(event.feed) or 0) + 1
+        merged = event.merged
+        more = 0 if merged is None else merged.count + merged.older + merged.repeated
+        self._roster.counts[event.feed] = (self._roster.counts.get(event.feed) or 0) + 1 + more
+        if merged is not None:
+            self._doubts.add(event.feed, LATE, merged.older)
         if lane not in self._roster.by_lane:
             return []
         if self._readings.link(event.feed).first_up is None:
@@ -114,7 +119,7 @@ class Watch:
         # correction of its clock look old.
         as_of = now - max(0.0, event.lag_s) if event.fresh else None
         source_at = None if event.source_at is None else min(event.source_at, event.wall)
-        return self._take((*lane, event.labels), value, now, as_of, source_at)
+        return self._take((*lane, event.labels), value, now, as_of=as_of, source_at=source_at, merged=merged)
 
     def _on_oms(self, event: Event, now: float) -> list[Found]:
         look = self._holdings.take(event, now)
@@ -130,7 +135,7 @@ class Watch:
                     found += self._on_bad((feed, seen.name), seen.labels, NOT_FINITE, now)
                 else:
                     key = (feed, seen.name, seen.labels)
-                    found += self._take(key, value, now, now if look.alive else None, None)
+                    found += self._take(key, value, now, as_of=now if look.alive else None)
             for doubt in look.doubts:
                 found += self._on_bad((feed, doubt.name), doubt.labels, doubt.reason, now)
             for name in look.proven:
@@ -138,7 +143,14 @@ class Watch:
         return found
 
     def _take(
-        self, key: SeriesKey, value: Decimal, now: float, as_of: float | None, source_at: float | None
+        self,
+        key: SeriesKey,
+        value: Decimal,
+        now: float,
+        *,
+        as_of: float | None,
+        source_at: float | None = None,
+        merged: Merged | None = None,
     ) -> list[Found]:
         lane, found = key[:2], list[Found]()
         if not self._roster.by_lane[lane]:
@@ -162,8 +174,9 @@ class Watch:
             )
             series = self._readings.get(key)
             assert series is not None
+            arrived = as_of is not None
             for rule, scope in watched.rules:
-                found += self._judge.reading(rule, scope, key, series, now, arrived=as_of is not None)
+                found += self._judge.reading(rule, scope, key, series, now, arrived=arrived, merged=merged)
         elif as_of is not None:  # nobody watches it, but its lane lives
             found += self._told(self._readings.heard(lane, now, as_of), now)
         if watched.lacking:

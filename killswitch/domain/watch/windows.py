@@ -66,20 +66,20 @@ class Windows:
         self._parts: Final[dict[At, Queue[Part]]] = {}
         self._sums: Final[Table[At, Sums]] = Table(undo)
 
-    def add(self, rule: RateRule, key: SeriesKey, value: Decimal, now: float) -> None:
-        """A reading arrived."""
+    def add(self, rule: RateRule, key: SeriesKey, value: Decimal, now: float, *, count: int = 1) -> None:
+        """A reading arrived, or `count` of them whose sum is the value."""
         at = (rule.name, key)
         self._expire(at, rule.per_s, now)
         parts = self._parts.setdefault(at, Queue(self._undo))
         sums = self._sums.get(at) or _EMPTY
-        part = Part(now, now, 1, value)
+        part = Part(now, now, count, value)
         last = parts.last()
         if last is not None and (
             last.at == now or (len(parts) >= PARTS_MAX and now - last.began < rule.per_s / PARTS_MAX)
         ):
             parts.pop()
             sums = sums.less(last)
-            part = Part(last.began, now, last.count + 1, EXACT.add(last.total, value))
+            part = Part(last.began, now, last.count + count, EXACT.add(last.total, value))
         parts.append(part)
         self._sums[at] = sums.plus(part)
 
