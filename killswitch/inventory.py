@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from killswitch.domain import coverage
 from killswitch.domain.scope import EVERY, Scope
-from killswitch.domain.settings import DrawdownRule, Label, LimitRule, OnUnknown, RateRule, Rule, ScopeTemplate
+from killswitch.domain.settings import (
+    DrawdownRule,
+    Label,
+    LimitRule,
+    OnUnknown,
+    RateRule,
+    ReadingRule,
+    Rule,
+    ScopeTemplate,
+    SilenceRule,
+    StaleRule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +39,7 @@ OMS_READINGS: Final = ("position", "hold", "open_orders")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleLines:
-    """One rule in words."""
+    """One rule in words; what is empty means nothing to its kind."""
 
     rule: str
     owner: str
@@ -108,6 +119,17 @@ def describe(config: Config) -> Inventory:
 
 
 def _rule(config: Config, rule: Rule) -> RuleLines:
+    if isinstance(rule, SilenceRule):
+        return RuleLines(
+            rule=rule.name,
+            owner=rule.owner,
+            watches=f"feed {rule.feed} as a whole",
+            trips=_trips(rule),
+            warns="",
+            cancels=_template(rule.scope),
+            when_stale="",
+            when_bad="",
+        )
     where = " and ".join(f"{label} {text}" for label, text in rule.where)
     sources = _sources(config, rule)
     return RuleLines(
@@ -135,6 +157,10 @@ def _trips(rule: Rule) -> str:
             return f"when more than {rule.above} readings of {rule.reading} come in {rule.per_s:g} s"
         case DrawdownRule():
             return f"when {rule.reading} is {rule.fall} or more under its highest in {rule.window_s:g} s"
+        case StaleRule():
+            return f"when a series of {rule.reading} that was heard isn't any more for {rule.older_than_s:g} s"
+        case SilenceRule():
+            return f"when nothing of it is heard for {rule.older_than_s:g} s"
         case _:
             assert_never(rule)
 
@@ -146,7 +172,7 @@ def warns_at(rule: Rule) -> str:
     return f"at {parts} % of the limit" if parts else ""
 
 
-def _sources(config: Config, rule: Rule) -> tuple[str, ...]:
+def _sources(config: Config, rule: ReadingRule) -> tuple[str, ...]:
     """The feeds that give the rule's reading."""
     return tuple(
         feed.spec.name
@@ -155,7 +181,7 @@ def _sources(config: Config, rule: Rule) -> tuple[str, ...]:
     )
 
 
-def _unknown(rule: Rule, policy: OnUnknown) -> str:
+def _unknown(rule: ReadingRule, policy: OnUnknown) -> str:
     match policy:
         case OnUnknown.WARN:
             return "warns"
@@ -268,7 +294,8 @@ def _strangers(config: Config) -> Iterator[str]:
     """Scopes with an account that the OMS's list doesn't have: a slip of the keyboard, as a rule."""
     accounts = {oms.name: oms.accounts for oms in config.oms}
     scopes = [(f"Rule {rule.name}", rule.scope) for rule in config.rules]
-    scopes += [(f"Rule {rule.name}, fallback", _as_template(rule.fallback)) for rule in config.rules if rule.fallback]
+    fallbacks = [(rule, None if isinstance(rule, SilenceRule) else rule.fallback) for rule in config.rules]
+    scopes += [(f"Rule {rule.name}, fallback", _as_template(scope)) for rule, scope in fallbacks if scope]
     scopes += [(f"Panic {panic.name}", _as_template(panic.scope)) for panic in config.panics]
     for who, scope in scopes:
         if isinstance(scope.account, int) and scope.account not in accounts[scope.oms]:
@@ -279,8 +306,11 @@ def _strangers(config: Config) -> Iterator[str]:
 
 
 def _about_rule(config: Config, rule: Rule) -> Iterator[str]:
+    if isinstance(rule, SilenceRule):
+        return
     if rule.on_stale is OnUnknown.IGNORE:
-        yield f"Rule {rule.name}: when its feed falls silent nothing happens (on_stale)."
+        when = "what it watches is never heard" if isinstance(rule, StaleRule) else "its feed falls silent"
+        yield f"Rule {rule.name}: when {when} nothing happens (on_stale)."
     parts = (rule.scope.account, rule.scope.user, rule.scope.instrument)
     others = [
         feed.spec.oms
@@ -340,8 +370,8 @@ def render(inventory: Inventory) -> str:
             ("trips", rule.trips),
             *((("warns", rule.warns),) if rule.warns else ()),
             ("cancels", rule.cancels),
-            ("stale", rule.when_stale),
-            ("bad value", rule.when_bad),
+            *((("stale", rule.when_stale),) if rule.when_stale else ()),
+            *((("bad value", rule.when_bad),) if rule.when_bad else ()),
         )
     for panic in inventory.panics:
         out += ["", f"Panic {panic.panic}"]

@@ -11,8 +11,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.scope import EVERY
-from killswitch.domain.settings import Label
-from killswitch.domain.watch import kinds
+from killswitch.domain.settings import FeedRule, Label
+from killswitch.domain.watch import hearts, kinds
 from killswitch.inventory import warns_at
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ NOBODY: Final = "(nobody)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One rule. `risk`: what it watches. `acts`: what a breach does. `owner` empty: the configuration names none."""
+    """One rule. `risk`: what it watches. `acts`: what a breach does. `owner` empty: the configuration names none.
+
+    `when_stale`, `when_bad`: what that means to the rule; empty where it means nothing to its kind.
+    """
 
     rule: str
     kind: str
@@ -48,17 +51,18 @@ def rows(config: Config) -> tuple[Row, ...]:
 
 
 def _row(rule: Rule) -> Row:
+    watched = f"feed {rule.feed}" if isinstance(rule, FeedRule) else rule.reading
     return Row(
         rule=rule.name,
         kind=rule.kind,
-        risk=", ".join((rule.reading, *(f"{label} {text}" for label, text in rule.where))),
-        limit=kinds.in_words(rule),
+        risk=", ".join((watched, *(f"{label} {text}" for label, text in rule.where))),
+        limit=hearts.in_words(rule) if isinstance(rule, FeedRule) else kinds.in_words(rule),
         warns=warns_at(rule),
         acts="cancels",
         scope=_scope(rule.scope),
         owner=rule.owner,
-        when_stale=rule.on_stale.value,
-        when_bad=rule.on_bad.value,
+        when_stale="" if isinstance(rule, FeedRule) else rule.on_stale.value,
+        when_bad="" if isinstance(rule, FeedRule) else rule.on_bad.value,
     )
 
 

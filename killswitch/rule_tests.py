@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from killswitch.domain.messages import Reading
 from killswitch.domain.scope import EVERY, Scope, ScopeError
+from killswitch.domain.settings import FeedRule
 from killswitch.domain.watch.readings import lanes_of
 from killswitch.rehearse import Rehearsal, Rehearsed
 from killswitch.wire.recording import Line, Missing, label_text
@@ -105,10 +106,18 @@ def _rehearsal(test: RuleTest, rules: Rules) -> Rehearsal:
     named = {reading.feed for reading in test.readings}
     read = {reading.name for reading in test.readings if not reading.feed}
     expected = {trip.rule for trip in test.trips}
-    read |= {rule.reading for rule in rules.rules if rule.name in expected}
+    for rule in rules.rules:
+        if rule.name not in expected:
+            continue
+        if isinstance(rule, FeedRule):
+            named.add(rule.feed)
+        else:
+            read.add(rule.reading)
     feeds = tuple(f for f in rules.feeds if f.name in named or any(name in read for _, name in lanes_of(f)))
-    given = {name for feed in feeds for _, name in lanes_of(feed)}
-    kept = tuple(rule for rule in rules.rules if rule.reading in given)
+    there, given = {feed.name for feed in feeds}, {name for feed in feeds for _, name in lanes_of(feed)}
+    kept = tuple(
+        rule for rule in rules.rules if (rule.feed in there if isinstance(rule, FeedRule) else rule.reading in given)
+    )
     return Rehearsal(replace(rules, feeds=feeds, rules=kept))
 
 

@@ -27,6 +27,8 @@ from killswitch.domain.settings import (
     RateRule,
     RetryPolicy,
     ScopeTemplate,
+    SilenceRule,
+    StaleRule,
 )
 from killswitch.inventory import describe, render
 
@@ -183,6 +185,29 @@ def test_a_rule_of_the_kind_drawdown_comes_out_as_it_was_written(home):
     assert describe(config).rules[0].trips == "when position is 2.5 or more under its highest in 3600 s"
 
 
+def test_a_rule_of_the_kind_stale_is_about_a_reading_s_series_or_about_a_feed(home):
+    config = read(home, changed(("rule", [OLD, FEED_OLD | {"name": "all"}])))
+    series, feed = config.rules
+    assert series == StaleRule(
+        name="btc-position",
+        owner="",
+        scope=ScopeTemplate(oms="prime", account=Label("account")),
+        reading="position",
+        where=(),
+        on_stale=OnUnknown.WARN,
+        on_bad=OnUnknown.WARN,
+        fallback=None,
+        older_than_s=60.0,
+    )
+    assert feed == SilenceRule(
+        name="all", owner="", scope=ScopeTemplate(oms="prime", account=14), feed="var", older_than_s=60.0
+    )
+    of_series, of_feed = describe(config).rules
+    assert of_series.trips == "when a series of position that was heard isn't any more for 60 s"
+    assert (of_feed.watches, of_feed.trips) == ("feed var as a whole", "when nothing of it is heard for 60 s")
+    assert "bad value" not in render(describe(config)).split("Rule all")[1].split("Panic")[0]
+
+
 def test_a_short_configuration_has_the_contract_s_defaults(home):
     config = read(
         home,
@@ -327,7 +352,7 @@ ADDRESS = "it must be an address that begins with ws:// or wss://"
 USERINFO = "an address carries no user and no password: they have keys of their own"
 RULE = 'rule "btc-position"'
 
-KIND = 'it must be "limit" or "rate" or "drawdown" for now: other kinds are not built yet'
+KIND = 'it must be "limit" or "rate" or "drawdown" or "stale" for now: other kinds are not built yet'
 ACCOUNT = "unknown key; did you mean account?"
 RATE = {
     "name": "btc-position",
@@ -345,6 +370,13 @@ DRAWDOWN = {
     "window_s": 3600,
     "scope": {"oms": "prime", "account": "{account}"},
 }
+
+OLD = {k: v for k, v in RATE.items() if k not in ("above", "per_s")} | {"kind": "stale", "older_than_s": 60}
+FEED_OLD = {k: v for k, v in OLD.items() if k != "reading"} | {
+    "feed": "var",
+    "scope": {"oms": "prime", "account": 14},
+}
+NOT_FOR_FEEDS = "it is for a reading's series; a feed that isn't heard breaches"
 
 ONE_BY_ONE = [
     # unknown keys, at every depth
@@ -415,6 +447,23 @@ ONE_BY_ONE = [
     (("rule", 0, RATE | {"for_s": 1}), f"{RULE}.for_s: unknown key"),
     (("rule", 0, RATE | {"scope": {"oms": "prime", "acount": 1, "account": 14}}), f"{RULE}.scope.acount: {ACCOUNT}"),
     (("rule", 0, {k: v for k, v in RATE.items() if k != "above"}), f"{RULE}.above: it is required"),
+    (("rule", 0, OLD | {"older_than_s": 0}), f"{RULE}.older_than_s: {SECONDS}"),
+    (("rule", 0, OLD | {"above": 1}), f"{RULE}.above: unknown key"),
+    (("rule", 0, OLD | {"feed": "var"}), f"{RULE}: exactly one of reading and feed must be there"),
+    (
+        ("rule", 0, {k: v for k, v in OLD.items() if k != "reading"}),
+        f"{RULE}: exactly one of reading and feed must be there",
+    ),
+    (
+        ("rule", 0, FEED_OLD | {"feed": "vra"}),
+        f"{RULE}.feed: no [[feed]] has this name; there are: desk-risk, positions, var",
+    ),
+    (
+        ("rule", 0, FEED_OLD | {"scope": {"oms": "prime", "account": "{account}"}}),
+        f'{RULE}.scope.account: a feed as a whole has no labels: name an id, or "every"',
+    ),
+    (("rule", 0, FEED_OLD | {"on_stale": "warn"}), f"{RULE}.on_stale: {NOT_FOR_FEEDS}"),
+    (("rule", 0, FEED_OLD | {"where": {"account": 14}}), f"{RULE}.where: {NOT_FOR_FEEDS}"),
     (("rule", 0, "warn_at", 0.9), f"{RULE}.warn_at: it must be a list of fractions of the limit, such as [0.5, 0.9]"),
     (("rule", 0, "warn_at", [Decimal("0.9"), 1]), f"{RULE}.warn_at: {FRACTION}"),
     (("rule", 0, "warn_at", [0]), f"{RULE}.warn_at: {FRACTION}"),

@@ -395,3 +395,31 @@ async def test_replaying_what_the_daemon_recorded_gives_the_trips_that_it_made(t
         assert max(abs(trip.at - at) for trip, (at, _, _) in zip(trips, live, strict=True)) < 5e-6
         recorded = [line.event for line, _ in lines_of(file)]
         assert sum(isinstance(e, Reading) and e.name == "var" for e in recorded) >= 221
+
+
+OLD = """
+[[rule]]
+name = "var-old"
+reading = "var"
+kind = "stale"
+older_than_s = 4
+scope = { oms = "prime", account = "{account}" }
+
+[[rule]]
+name = "feed-old"
+feed = "var"
+kind = "stale"
+older_than_s = 6
+scope = { oms = "prime", account = 16 }
+"""
+
+
+def test_silence_trips_in_a_test_that_waits_for_it(config):
+    config.write_text(config.read_text("utf-8") + OLD, "utf-8")
+    old = '{ at_s = 7, rule = "var-old", scope = { oms = "prime", account = 15 } }'
+    feed = '{ at_s = 9, rule = "feed-old", scope = { oms = "prime", account = 16 } }'
+    given = '[{ at_s = 3, rule = "var-limit", scope = { oms = "prime", account = 15 } }]'
+    assert rule_test(config, (given, given[:-1] + f", {old}, {feed}]"))[0] == 0
+    code, said = rule_test(config)
+    assert code == 1
+    assert "at 9 s feed-old trips prime: account 16" in said

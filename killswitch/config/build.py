@@ -16,6 +16,7 @@ from killswitch.config.models import (
     MqttFeedTable,
     OmsFeedTable,
     RateRuleTable,
+    StaleRuleTable,
     WebSocketFeedTable,
 )
 from killswitch.config.tables import (
@@ -45,6 +46,8 @@ from killswitch.domain.settings import (
     RetryPolicy,
     Rule,
     ScopeTemplate,
+    SilenceRule,
+    StaleRule,
 )
 from killswitch.wire.feed import FeedShape, ShapeError, StreamShape
 
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
         RetryTable,
         RuleTable,
         ScopeTable,
+        SeriesRuleTable,
         Tables,
         TemplateTable,
     )
@@ -226,7 +230,7 @@ def _feed(table: FeedTable) -> Feed:
 
 
 class _Shape(TypedDict):
-    """What rules of every kind say."""
+    """What rules of every kind say that watch a reading."""
 
     name: str
     owner: str
@@ -238,21 +242,24 @@ class _Shape(TypedDict):
     scope: ScopeTemplate
 
 
-def rule(table: RuleTable) -> Rule:
-    shape = _Shape(
+def _shape(table: SeriesRuleTable, reading: str) -> _Shape:
+    return _Shape(
         name=table.name,
         owner=table.owner,
-        reading=table.reading,
+        reading=reading,
         where=table.where,
         on_stale=OnUnknown(table.on_stale),
         on_bad=OnUnknown(table.on_bad),
         fallback=None if table.fallback is None else scope(table.fallback),
         scope=_template(table.scope),
     )
+
+
+def rule(table: RuleTable) -> Rule:
     match table:
         case LimitRuleTable():
             return LimitRule(
-                **shape,
+                **_shape(table, table.reading),
                 above=table.above,
                 below=table.below,
                 absolute=table.absolute,
@@ -260,9 +267,17 @@ def rule(table: RuleTable) -> Rule:
                 warn_at=table.warn_at,
             )
         case RateRuleTable():
-            return RateRule(**shape, above=table.above, per_s=table.per_s, sum=table.sum)
+            return RateRule(**_shape(table, table.reading), above=table.above, per_s=table.per_s, sum=table.sum)
         case DrawdownRuleTable():
-            return DrawdownRule(**shape, fall=table.fall, window_s=table.window_s)
+            return DrawdownRule(**_shape(table, table.reading), fall=table.fall, window_s=table.window_s)
+        case StaleRuleTable(feed=str(feed)):
+            template = _template(table.scope)
+            return SilenceRule(
+                name=table.name, owner=table.owner, scope=template, feed=feed, older_than_s=table.older_than_s
+            )
+        case StaleRuleTable():
+            assert table.reading is not None, "it names a reading or a feed: relations.py saw to it"
+            return StaleRule(**_shape(table, table.reading), older_than_s=table.older_than_s)
         case _:
             assert_never(table)
 

@@ -141,19 +141,27 @@ class RuleShapeTable(Table):
 
     name: v.Name
     owner: v.Text = ""
-    reading: v.Name
+    scope: TemplateTable
+
+
+class SeriesRuleTable(RuleShapeTable):
+    """What rules say that watch series."""
+
     where: v.Where = ()
     on_stale: Annotated[Literal["warn", "trip", "ignore"], v.one_of("warn", "trip", "ignore")] = "warn"
     on_bad: Annotated[Literal["warn", "trip"], v.one_of("warn", "trip")] = "warn"
     fallback: ScopeTable | None = None
-    scope: TemplateTable
 
 
-class LimitRuleTable(RuleShapeTable):
+class ReadingRuleTable(SeriesRuleTable):
+    reading: v.Name
+
+
+class LimitRuleTable(ReadingRuleTable):
     """Also what a table of no known kind is read as: else its kind would hide all other mistakes in it."""
 
     kind: Annotated[
-        Literal["limit"], v.one_of("limit", "rate", "drawdown", why=" for now: other kinds are not built yet")
+        Literal["limit"], v.one_of("limit", "rate", "drawdown", "stale", why=" for now: other kinds are not built yet")
     ]
     above: v.Limit | None = None
     below: v.Limit | None = None
@@ -162,23 +170,33 @@ class LimitRuleTable(RuleShapeTable):
     warn_at: v.Fractions = ()
 
 
-class RateRuleTable(RuleShapeTable):
+class RateRuleTable(ReadingRuleTable):
     kind: Literal["rate"]
     above: v.Most
     per_s: v.Seconds
     sum: v.Flag = False
 
 
-class DrawdownRuleTable(RuleShapeTable):
+class DrawdownRuleTable(ReadingRuleTable):
     kind: Literal["drawdown"]
     fall: v.Above0
     window_s: v.Seconds
+
+
+class StaleRuleTable(SeriesRuleTable):
+    """On a reading's series, or on a feed as a whole: exactly one of the two is there."""
+
+    kind: Literal["stale"]
+    reading: v.Name | None = None
+    feed: v.Name | None = None
+    older_than_s: v.Seconds
 
 
 RULE_KINDS: Final[dict[str, type[Table]]] = {
     "limit": LimitRuleTable,
     "rate": RateRuleTable,
     "drawdown": DrawdownRuleTable,
+    "stale": StaleRuleTable,
 }
 
 
@@ -190,7 +208,8 @@ def _rule_kind(row: object) -> str:
 RuleTable = Annotated[
     Annotated[LimitRuleTable, Tag("limit")]
     | Annotated[RateRuleTable, Tag("rate")]
-    | Annotated[DrawdownRuleTable, Tag("drawdown")],
+    | Annotated[DrawdownRuleTable, Tag("drawdown")]
+    | Annotated[StaleRuleTable, Tag("stale")],
     Discriminator(_rule_kind),
 ]
 

@@ -224,15 +224,36 @@ def _rules(raw: Raw) -> Iterator[Mistake]:
     for index, row in enumerate(rows_of(raw, "rule")):
         if row.get("kind", "limit") == "limit":
             yield from _limit(row, index)
+        for key in ("scope", "fallback"):
+            yield from _scope(raw, row.get(key), ("rule", index, key))
+        if row.get("kind") == "stale" and ("feed" in row) is ("reading" in row):
+            yield Mistake(("rule", index), "exactly one of reading and feed must be there")
+        if row.get("kind") == "stale" and "feed" in row:
+            yield from _on_feed(raw, row, index)
+            continue
         why = [key for key in ("on_stale", "on_bad") if row.get(key) == "trip"]
         if why and "fallback" not in row:
             yield Mistake(
                 ("rule", index, "fallback"),
                 f'{why[0]} = "trip" needs it: the scope to trip when no series is known',
             )
-        for key in ("scope", "fallback"):
-            yield from _scope(raw, row.get(key), ("rule", index, key))
         yield from _labels(raw, row, index, sources)
+
+
+def _on_feed(raw: Raw, row: Raw, index: int) -> Iterator[Mistake]:
+    """A rule on a feed as a whole: there is such a feed, and nothing in the rule needs labels."""
+    feed = _text(row, "feed")
+    if is_name(feed) and feed not in _names(raw, "feed"):
+        there = _listed(_names(raw, "feed"))
+        yield Mistake(("rule", index, "feed"), f"no [[feed]] has this name; there are: {there}")
+    scope = _table(row, "scope")
+    for part in ("account", "user", "instrument"):
+        if labels_of(_text(scope, part)):
+            yield Mistake(("rule", index, "scope", part), 'a feed as a whole has no labels: name an id, or "every"')
+    if row.get("kind") == "stale":
+        for key in ("where", "on_stale", "on_bad", "fallback"):
+            if key in row:
+                yield Mistake(("rule", index, key), "it is for a reading's series; a feed that isn't heard breaches")
 
 
 def _limit(row: Raw, index: int) -> Iterator[Mistake]:

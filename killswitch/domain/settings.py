@@ -72,24 +72,30 @@ class OnUnknown(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleShape:
-    """What rules of every kind say.
-
-    `where`: labels that must be equal. `fallback`: what to trip when no series is known, or the feed failed as a
-    whole; required where on_stale or on_bad is TRIP.
-    """
+    """What rules of every kind say. `where`: labels that must be equal; () on a feed as a whole, which has none."""
 
     name: str
     owner: str
-    reading: str
-    where: Labels
-    on_stale: OnUnknown
-    on_bad: OnUnknown
-    fallback: Scope | None
+    where: Labels = ()
     scope: ScopeTemplate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitRule(RuleShape):
+class ReadingShape(RuleShape):
+    """What rules say that watch the series of a reading, each by itself.
+
+    `fallback`: what to trip when no series is known, or the feed failed as a whole; required where on_stale or
+    on_bad is TRIP.
+    """
+
+    reading: str
+    on_stale: OnUnknown
+    on_bad: OnUnknown
+    fallback: Scope | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRule(ReadingShape):
     """Breaches when a reading is past the limit, and stays so for `for_s` seconds.
 
     Exactly one of above (breach: value > above) and below (breach: value < below) is set. `absolute`
@@ -106,7 +112,7 @@ class LimitRule(RuleShape):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateRule(RuleShape):
+class RateRule(ReadingShape):
     """Breaches when more than `above` readings arrived within the last `per_s` seconds.
 
     `sum`: when their values add up to more than that. `above` is 0 or more. What a broker retained is no arrival.
@@ -119,7 +125,7 @@ class RateRule(RuleShape):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrawdownRule(RuleShape):
+class DrawdownRule(ReadingShape):
     """Breaches when the value is `fall` (above 0) or more under its highest in the last `window_s` seconds.
 
     A value holds until the next reading of its series, so what stood when the window began counts as well.
@@ -130,8 +136,36 @@ class DrawdownRule(RuleShape):
     window_s: float
 
 
-Rule: TypeAlias = LimitRule | RateRule | DrawdownRule
-"""Closed: what differs between kinds is told apart in watch/kinds.py."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleRule(ReadingShape):
+    """Breaches when a series that was heard before isn't any more for `older_than_s` (above 0) seconds.
+
+    on_stale is for what was never heard; the feed's own stale_after_s means nothing to a series that was.
+    """
+
+    kind: ClassVar[str] = "stale"
+    older_than_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceRule(RuleShape):
+    """Breaches when nothing of a feed as a whole is heard for `older_than_s` seconds: since the start, until the first.
+
+    Its scope has no labels, for a feed has none.
+    """
+
+    kind: ClassVar[str] = "stale"
+    feed: str
+    older_than_s: float
+
+
+ReadingRule: TypeAlias = LimitRule | RateRule | DrawdownRule | StaleRule
+"""Closed: what differs between kinds is told apart in watch/kinds.py and watch/judge.py."""
+
+FeedRule: TypeAlias = SilenceRule
+"""Closed: rules on a feed as a whole, in watch/hearts.py."""
+
+Rule: TypeAlias = ReadingRule | FeedRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
-from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule
+from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, StaleRule
 from killswitch.domain.watch import kinds, levels, limit
 from killswitch.domain.watch.findings import Breach, Found, warned
 from killswitch.domain.watch.roster import Stand
@@ -16,7 +16,7 @@ from killswitch.domain.watch.roster import Stand
 if TYPE_CHECKING:
     from killswitch.domain.messages import Merged
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import Rule
+    from killswitch.domain.settings import ReadingRule
     from killswitch.domain.undo import Agenda
     from killswitch.domain.watch.kinds import Measured
     from killswitch.domain.watch.readings import Series, SeriesKey
@@ -32,7 +32,7 @@ class Judge:
 
     def reading(
         self,
-        rule: Rule,
+        rule: ReadingRule,
         scope: Scope,
         key: SeriesKey,
         series: Series,
@@ -53,10 +53,12 @@ class Judge:
                 return self._count(rule, scope, key, series, now, arrived=arrived, merged=merged)
             case DrawdownRule():
                 return self._replace(rule, scope, key, series, now)
+            case StaleRule():
+                return self._aged(rule, scope, key, series, now)
             case _:
                 assert_never(rule)
 
-    def wake(self, rule: Rule, key: SeriesKey, now: float) -> list[Found]:
+    def wake(self, rule: ReadingRule, key: SeriesKey, now: float) -> list[Found]:
         """Time alone may have made it a breach."""
         match rule:
             case LimitRule():
@@ -65,11 +67,13 @@ class Judge:
                 return self._grown(rule, key, now)
             case DrawdownRule():
                 return []  # with time it falls less
+            case StaleRule():
+                return self._aged_by_now(rule, key, now)
             case _:
                 assert_never(rule)
 
     def _place(
-        self, rule: Rule, scope: Scope, key: SeriesKey, series: Series, now: float, *, measured: Measured
+        self, rule: ReadingRule, scope: Scope, key: SeriesKey, series: Series, now: float, *, measured: Measured
     ) -> list[Found]:
         at = (rule.name, key)
         stand = self._roster.stands.get(at)
@@ -92,7 +96,7 @@ class Judge:
             return [self._breach(rule, scope, key, series, now, repeated=True)]
         return self._held_long(rule, key, now) if isinstance(rule, LimitRule) else []
 
-    def _end(self, rule: Rule, key: SeriesKey) -> None:
+    def _end(self, rule: ReadingRule, key: SeriesKey) -> None:
         """The series is inside its limit: the next time past it is an edge."""
         if self._roster.stands.pop((rule.name, key)) is not None:
             self._agenda.clear(("watch", "for", rule.name, key))
@@ -137,7 +141,7 @@ class Judge:
         if not kinds.is_past(rule, self._measure(rule, key, series, now)):
             self._end(rule, key)
 
-    def _measure(self, rule: Rule, key: SeriesKey, series: Series, now: float) -> Measured:
+    def _measure(self, rule: ReadingRule, key: SeriesKey, series: Series, now: float) -> Measured:
         return kinds.measure(rule, key, series, self._roster, now)
 
     def _grown(self, rule: RateRule, key: SeriesKey, now: float) -> list[Found]:
@@ -146,6 +150,33 @@ class Judge:
             return []
         scopes = [scope for its, scope in watched.rules if its is rule]
         return [f for scope in scopes for f in self._count(rule, scope, key, series, now, arrived=False)]
+
+    def _aged(self, rule: StaleRule, scope: Scope, key: SeriesKey, series: Series, now: float) -> list[Found]:
+        """Whether the series is heard. Its entry moves lazily: it is set where there is none."""
+        at, entry = (rule.name, key), ("watch", "old", rule.name, key)
+        looked_at = self._roster.readings.last_look(key, series)
+        due = looked_at + rule.older_than_s
+        if now < due:
+            self._end(rule, key)
+            if self._agenda.when(entry) is None:
+                self._agenda.set(entry, due)
+            return []
+        if self._roster.feeds[key[0]].kind == "oms":
+            # A live session may prove it without a word of its own. A proof holds for older_than_s, so that none
+            # falls between two looks, nor the next breach after it.
+            self._agenda.set(entry, now + rule.older_than_s)
+        if at in self._roster.stands:
+            return []
+        silent = self._measure(rule, key, series, now)
+        self._roster.stands[at] = Stand(since=now, breached=True, said=silent, worst=silent)
+        return [self._breach(rule, scope, key, series, now)]
+
+    def _aged_by_now(self, rule: StaleRule, key: SeriesKey, now: float) -> list[Found]:
+        series, watched = self._roster.readings.get(key), self._roster.watched.get(key)
+        if series is None or watched is None:
+            return []
+        scopes = [scope for its, scope in watched.rules if its is rule]
+        return [f for scope in scopes for f in self._aged(rule, scope, key, series, now)]
 
     def _near(self, rule: LimitRule, key: SeriesKey, series: Series, now: float) -> list[Found]:
         """Whether the value came to a level of warn_at. A breach says more than a warning beside it would."""
@@ -181,7 +212,7 @@ class Judge:
 
     def _breach(
         self,
-        rule: Rule,
+        rule: ReadingRule,
         scope: Scope,
         key: SeriesKey,
         series: Series,

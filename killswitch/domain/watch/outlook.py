@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from killswitch.domain.settings import LimitRule
+from killswitch.domain.settings import LimitRule, StaleRule
 from killswitch.domain.view import FeedView, RuleView
 from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.readings import Silence, lanes_of
@@ -12,7 +12,7 @@ from killswitch.domain.watch.roster import bad_text
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
-    from killswitch.domain.settings import FeedSpec, Rule
+    from killswitch.domain.settings import FeedSpec, ReadingRule
     from killswitch.domain.watch.readings import Series, SeriesKey
     from killswitch.domain.watch.roster import Roster
 
@@ -37,11 +37,11 @@ def uncalm(roster: Roster, name: str, labels: Labels, now: float) -> str | None:
     return None if known else _of_absent(roster, rule, labels, now)
 
 
-def _of_series(roster: Roster, rule: Rule, key: SeriesKey, series: Series, now: float) -> str | None:
+def _of_series(roster: Roster, rule: ReadingRule, key: SeriesKey, series: Series, now: float) -> str | None:
     if series.bad is not None:
         return bad_text(key[:2], key[2], series.bad)
     age_s = roster.age(key, series, now)
-    if not roster.readings.is_fresh(key, series, now):
+    if roster.is_unknown(rule, key, series, now):
         return roster.silence_text(Silence(key[:2], key[2], age_s), series, now)
     measured = kinds.measure(rule, key, series, roster, now)
     if kinds.is_past(rule, measured):
@@ -49,7 +49,7 @@ def _of_series(roster: Roster, rule: Rule, key: SeriesKey, series: Series, now: 
     return _of_warmth(roster, rule, key[0], key[2], now)
 
 
-def _of_warmth(roster: Roster, rule: Rule, feed: str, labels: Labels, now: float) -> str | None:
+def _of_warmth(roster: Roster, rule: ReadingRule, feed: str, labels: Labels, now: float) -> str | None:
     """A window that isn't whole yet is no knowledge."""
     left_s = roster.warm_in_s(rule, feed, now)
     if not left_s:
@@ -58,10 +58,10 @@ def _of_warmth(roster: Roster, rule: Rule, feed: str, labels: Labels, now: float
     return f"{rule.reading} is warming: its window of {kinds.window_s(rule):.1f} s is whole in {left_s:.1f} s ({where})"
 
 
-def _of_rule(roster: Roster, rule: Rule, now: float) -> str | None:
+def _of_rule(roster: Roster, rule: ReadingRule, now: float) -> str | None:
     """What concerns no single series: a feed that is silent as a whole, a stray, or nothing known."""
     for lane in roster.lanes_of[rule.name]:
-        if roster.readings.is_silent(lane, now):
+        if roster.is_silent(rule, lane, now):
             as_of = roster.readings.lane(lane).as_of
             age_s = None if as_of is None else now - as_of
             return roster.silence_text(Silence(lane, None, age_s), None, now)
@@ -73,7 +73,7 @@ def _of_rule(roster: Roster, rule: Rule, now: float) -> str | None:
     return f"no series of {rule.reading} that this rule watches was heard yet"
 
 
-def _of_absent(roster: Roster, rule: Rule, labels: Labels, now: float) -> str | None:
+def _of_absent(roster: Roster, rule: ReadingRule, labels: Labels, now: float) -> str | None:
     """A series that was never heard: 0 where a live session listed its account without it."""
     account = dict(labels).get("account")
     for feed, name in roster.lanes_of[rule.name]:
@@ -81,7 +81,8 @@ def _of_absent(roster: Roster, rule: Rule, labels: Labels, now: float) -> str | 
         if oms is None or account is None or not roster.holdings.is_listed(oms, name, account):
             continue
         proven_at = roster.readings.proven_at((feed, name, labels))
-        if proven_at is not None and now < proven_at + roster.feeds[feed].stale_after_s:
+        lasts_s = rule.older_than_s if isinstance(rule, StaleRule) else roster.feeds[feed].stale_after_s
+        if proven_at is not None and now < proven_at + lasts_s:
             if kinds.is_past(rule, kinds.NOTHING):
                 return kinds.sentence(rule, kinds.NOTHING, labels, now - proven_at)
             return _of_warmth(roster, rule, feed, labels, now)
@@ -89,7 +90,7 @@ def _of_absent(roster: Roster, rule: Rule, labels: Labels, now: float) -> str | 
 
 
 def view(roster: Roster, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedView, ...]]:
-    """The rules and feeds in the order of the configuration."""
+    """The rules that watch readings, and the feeds, in the order of the configuration."""
     series_of: dict[str, list[tuple[SeriesKey, Series]]] = {name: [] for name in roster.rules}
     for key, watched in sorted(roster.watched.items(), key=lambda item: item[0]):
         series = roster.readings.get(key)
@@ -100,7 +101,7 @@ def view(roster: Roster, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedVi
     return rules, tuple(_view_of_feed(roster, feed, now) for feed in roster.feeds.values())
 
 
-def _view_of_rule(roster: Roster, rule: Rule, held: list[tuple[SeriesKey, Series]], now: float) -> RuleView:
+def _view_of_rule(roster: Roster, rule: ReadingRule, held: list[tuple[SeriesKey, Series]], now: float) -> RuleView:
     rooms, breaching = [], []
     for key, series in held:
         measured = kinds.measure(rule, key, series, roster, now)
@@ -112,8 +113,8 @@ def _view_of_rule(roster: Roster, rule: Rule, held: list[tuple[SeriesKey, Series
         if stand is not None and stand.breached and (isinstance(rule, LimitRule) or kinds.is_past(rule, measured)):
             breaching.append(key[2])
     worst = min(rooms, default=None)
-    unknown = [k[2] for k, s in held if s.bad is not None or not roster.readings.is_fresh(k, s, now)]
-    silent = any(roster.readings.is_silent(lane, now) for lane in roster.lanes_of[rule.name])
+    unknown = [k[2] for k, s in held if s.bad is not None or roster.is_unknown(rule, k, s, now)]
+    silent = any(roster.is_silent(rule, lane, now) for lane in roster.lanes_of[rule.name])
     if silent or rule.name in roster.missed:
         unknown.append(())  # the rule as a whole
     return RuleView(

@@ -124,6 +124,9 @@ class Readings:
     def link(self, feed: str) -> Link:
         return self._links[feed]
 
+    def lanes(self, feed: str) -> tuple[LaneKey, ...]:
+        return lanes_of(self._feeds[feed])
+
     def lane(self, lane: LaneKey) -> Lane:
         return self._lanes[lane]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.settings import LimitRule, TemplateError
+from killswitch.domain.settings import LimitRule, StaleRule, TemplateError
 from killswitch.domain.undo import Table
 from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.doubts import Doubts
@@ -21,7 +21,7 @@ from killswitch.domain.watch.windows import Windows
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import FeedSpec, Rule
+    from killswitch.domain.settings import FeedSpec, ReadingRule
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.watch.readings import LaneKey, Series, SeriesKey, Silence
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Watched:
     """The rules that watch a series, each with what it trips; `lacking`: those it is bad for."""
 
-    rules: tuple[tuple[Rule, Scope], ...]
-    lacking: tuple[Rule, ...]
+    rules: tuple[tuple[ReadingRule, Scope], ...]
+    lacking: tuple[ReadingRule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Roster:
     def __init__(
         self,
         feeds: tuple[FeedSpec, ...],
-        rules: tuple[Rule, ...],
+        rules: tuple[ReadingRule, ...],
         undo: Undo,
         agenda: Agenda,
         started_at: float,
@@ -61,7 +61,7 @@ class Roster:
         self.feeds: Final = {feed.name: feed for feed in feeds}
         self.rules: Final = {rule.name: rule for rule in rules}
         self.started_at: Final = started_at
-        self.by_lane: Final[dict[LaneKey, tuple[Rule, ...]]] = {
+        self.by_lane: Final[dict[LaneKey, tuple[ReadingRule, ...]]] = {
             lane: tuple(rule for rule in rules if _reads(rule, feed, lane)) for feed in feeds for lane in lanes_of(feed)
         }
         self.lanes_of: Final[dict[str, tuple[LaneKey, ...]]] = {
@@ -88,7 +88,20 @@ class Roster:
         dues = (self.readings.first_due(feed) for feed, _ in self.lanes_of[rule])
         return max(dues, default=self.started_at + START_S)
 
-    def warm_in_s(self, rule: Rule, feed: str, now: float) -> float:
+    def is_silent(self, rule: ReadingRule, lane: LaneKey, now: float) -> bool:
+        """Whether what the rule watches there is unknown as a whole.
+
+        A stale rule has its own word on what was ever heard.
+        """
+        if isinstance(rule, StaleRule) and self.readings.lane(lane).as_of is not None:
+            return False
+        return self.readings.is_silent(lane, now)
+
+    def is_unknown(self, rule: ReadingRule, key: SeriesKey, series: Series, now: float) -> bool:
+        """Whether a series is too old for the rule to judge. To a stale rule it never is: age is what it judges."""
+        return not isinstance(rule, StaleRule) and not self.readings.is_fresh(key, series, now)
+
+    def warm_in_s(self, rule: ReadingRule, feed: str, now: float) -> float:
         """How long it takes until the rule's window holds all that came; 0 for one that is whole.
 
         It is counted from when the feed was up for the first time: what came before nobody here has heard.
@@ -99,7 +112,7 @@ class Roster:
         first_up = self.readings.link(feed).first_up
         return looks_back_s if first_up is None else max(0.0, first_up + looks_back_s - now)
 
-    def is_listed(self, rule: Rule) -> bool:
+    def is_listed(self, rule: ReadingRule) -> bool:
         """A live session listed accounts whose series this rule would watch."""
         account = dict(rule.where).get("account")
         return any(
@@ -126,13 +139,13 @@ def bad_text(lane: LaneKey, labels: Labels | None, reason: str) -> str:
     return f"{lane[1]} can't be read: {reason} ({limit.named(labels or (), f'feed {lane[0]}')})"
 
 
-def concerns(rule: Rule, labels: Labels) -> bool:
+def concerns(rule: ReadingRule, labels: Labels) -> bool:
     """No label differs from what `where` asks for; one that lacks may be it."""
     held = dict(labels)
     return all(held.get(name, text) == text for name, text in rule.where)
 
 
-def scope_of(rule: Rule, labels: Labels) -> Scope | None:
+def scope_of(rule: ReadingRule, labels: Labels) -> Scope | None:
     """What a reading with these labels trips; None where a label lacks that scope or `where` needs."""
     held = dict(labels)
     if any(name not in held for name, _ in rule.where):
@@ -143,6 +156,6 @@ def scope_of(rule: Rule, labels: Labels) -> Scope | None:
         return None
 
 
-def _reads(rule: Rule, feed: FeedSpec, lane: LaneKey) -> bool:
+def _reads(rule: ReadingRule, feed: FeedSpec, lane: LaneKey) -> bool:
     """An OMS feed's accounts are those of its OMS: its readings never fill another OMS's scope."""
     return rule.reading == lane[1] and (feed.kind != "oms" or rule.scope.oms == feed.oms)

@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading, SessionDown, SessionUp
-from killswitch.domain.settings import OnUnknown
+from killswitch.domain.settings import FeedRule, OnUnknown, StaleRule
 from killswitch.domain.watch import limit, outlook
 from killswitch.domain.watch.findings import Breach, Found, Warned, warned
+from killswitch.domain.watch.hearts import Hearts
 from killswitch.domain.watch.judge import Judge
 from killswitch.domain.watch.readings import Silence, lanes_of
 from killswitch.domain.watch.roster import Roster, Watched, bad_text, concerns, scope_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import Event, Labels, Merged
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import FeedSpec, Rule
+    from killswitch.domain.settings import FeedSpec, ReadingRule, Rule
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.view import FeedView, RuleView
     from killswitch.domain.watch.readings import Change, LaneKey, SeriesKey
@@ -55,11 +56,15 @@ class Watch:
         started_at: float,
     ) -> None:
         self._agenda: Final = agenda
-        self._roster: Final = Roster(feeds, rules, undo, agenda, started_at)
+        self._rules: Final = rules
+        of_feeds = tuple(rule for rule in rules if isinstance(rule, FeedRule))
+        of_readings = tuple(rule for rule in rules if not isinstance(rule, FeedRule))
+        self._roster: Final = Roster(feeds, of_readings, undo, agenda, started_at)
         self._readings: Final = self._roster.readings
         self._holdings: Final = self._roster.holdings
         self._doubts: Final = self._roster.doubts
         self._judge: Final = Judge(self._roster, agenda)
+        self._hearts: Final = Hearts(of_feeds, self._readings, undo, agenda, started_at)
         for name in self._roster.rules:
             agenda.set(("watch", "rule", name), self._roster.due(name))
 
@@ -69,7 +74,7 @@ class Watch:
         """What an event means to the rules. Events that are none of theirs, or of no feed, give ()."""
         match event:
             case Reading(feed=feed) if feed in self._roster.feeds:
-                return tuple(self._on_reading(event, now))
+                return (*self._on_reading(event, now), *self._hearts.heard(feed, now))
             case BadReading(feed=feed) if feed in self._roster.feeds:
                 self._doubts.add(feed, event.reason, event.merged)
                 return tuple(self._on_bad((feed, event.name), event.labels, event.reason, now))
@@ -95,8 +100,12 @@ class Watch:
         match what:
             case ("watch", "rule", str(name)) if name in self._roster.rules:
                 return tuple(self._look_for_series(self._roster.rules[name], now))
-            case ("watch", "for" | "sum", str(name), (str(feed), str(of), tuple(labels))) if name in self._roster.rules:
+            case ("watch", "for" | "sum" | "old", str(name), (str(feed), str(of), tuple(labels))) if (
+                name in self._roster.rules
+            ):
                 return tuple(self._judge.wake(self._roster.rules[name], (feed, of, labels), now))
+            case ("watch", "heart", str(name)):
+                return tuple(self._hearts.wake(name, now))
         return tuple(self._told(self._readings.wake(what, now), now))
 
     # --- readings ------------------------------------------------------------------------------------------
@@ -140,6 +149,7 @@ class Watch:
                 found += self._on_bad((feed, doubt.name), doubt.labels, doubt.reason, now)
             for name in look.proven:
                 found += self._told(self._readings.heard((feed, name), now, now), now)
+            found += self._hearts.heard(feed, now)
         return found
 
     def _take(
@@ -226,7 +236,7 @@ class Watch:
         lane: LaneKey,
         labels: Labels | None,
         reason: str,
-        rules: list[Rule] | tuple[Rule, ...],
+        rules: list[ReadingRule] | tuple[ReadingRule, ...],
         now: float,
     ) -> list[Found]:
         """A bad reading of no known series: each rule that it may belong to is left in the dark."""
@@ -267,7 +277,7 @@ class Watch:
         found: list[Found] = []
         for change in changes:
             lane, key = change.lane, (*change.lane, change.labels or ())
-            rules: tuple[tuple[Rule, Scope | None], ...]
+            rules: tuple[tuple[ReadingRule, Scope | None], ...]
             if change.labels is None:
                 rules = tuple((rule, rule.fallback) for rule in self._roster.by_lane[lane])
             else:
@@ -277,17 +287,23 @@ class Watch:
                 text = self._roster.silence_text(change, series, now)
                 value = limit.plain(series.value) if series is not None else ""
                 for rule, scope in rules:
+                    if isinstance(rule, StaleRule):
+                        if change.age_s is not None:
+                            continue  # how old what was heard may become it says itself
+                        self._roster.missed[rule.name] = True  # it is said once, and again when a series is heard
                     found += _unknown(rule, scope, "stale", text, labels=change.labels or (), value=value, feed=lane[0])
                 continue
             if change.labels is None:
                 self._look_later(lane, now + self._roster.feeds[lane[0]].stale_after_s)
             text = f"{lane[1]} is heard again ({limit.named(change.labels or (), f'feed {lane[0]}')})"
             found += [
-                warned("heard_again", rule, lane[0], text) for rule, _ in rules if rule.on_stale is OnUnknown.WARN
+                warned("heard_again", rule, lane[0], text)
+                for rule, _ in rules
+                if rule.on_stale is OnUnknown.WARN and not isinstance(rule, StaleRule)
             ]
         return found
 
-    def _look_for_series(self, rule: Rule, now: float) -> list[Found]:
+    def _look_for_series(self, rule: ReadingRule, now: float) -> list[Found]:
         if rule.name in self._roster.known or rule.name in self._roster.missed:
             return []
         lanes = self._roster.lanes_of[rule.name]
@@ -312,15 +328,19 @@ class Watch:
         `labels` as a Breach gave them. Unknown (stale, bad, never heard) isn't calm. None for a rule that isn't
         there.
         """
+        if rule in self._hearts:
+            return self._hearts.uncalm(rule, now)
         return outlook.uncalm(self._roster, rule, labels, now)
 
     def view(self, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedView, ...]]:
         """The rules and feeds in the order of the configuration. It looks at every series."""
-        return outlook.view(self._roster, now)
+        seen, feeds = outlook.view(self._roster, now)
+        views = {view.rule: view for view in (*seen, *self._hearts.view(now))}
+        return tuple(views[rule.name] for rule in self._rules), feeds
 
 
 def _unknown(
-    rule: Rule,
+    rule: ReadingRule,
     scope: Scope | None,
     kind: Literal["stale", "unknown_series"],
     text: str,
