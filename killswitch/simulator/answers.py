@@ -1,7 +1,7 @@
 """The generic object that answers most calls, and the error codes in it.
 
 Codes and texts as in the vendor's "Order-handling calls"; 106 and 107 come from later tables and are there
-for faults only.
+for faults only. 909 answers the second of two equal subscriptions and stands in no table.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ TEXTS: Final = {
     104: "Resource Not Found",
     106: "Operation Not Supported",
     107: "Operation In Process",
+    909: "Already Subscribed.",
 }
 
 RECEIVED: Final = '{"result":true,"errormsg":"","errorcode":0,"detail":""}'

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Body = Mapping[str, object]
     Handler = Callable[[Exchange, User, Body, float], str]
 
-LISTS: Final = frozenset({"GetOpenOrders", "GetAccountPositions", "GetUserAccounts"})
+LISTS: Final = frozenset({"GetOpenOrders", "GetAccountPositions", "GetUserAccounts", "GetInstruments"})
 _ID_MAX: Final = 2**63 - 1
 
 
@@ -162,7 +162,9 @@ def _send_order(exchange: Exchange, caller: User, body: Body, now: float) -> str
         raise Refused(100) from None
     quantity, price = _decimal(body, "Quantity"), _decimal(body, "LimitPrice")
     if quantity <= 0 or (kind in (OrderType.Limit, OrderType.StopLimit) and price <= 0):
-        return _rejected("Invalid Quantity" if quantity <= 0 else "Invalid Price")
+        reason = "Invalid Quantity" if quantity <= 0 else "Invalid Price"
+        exchange.reject_order(account, client_order_id=_identifier(body, "ClientOrderId") or 0, reason=reason)
+        return _rejected(reason)
     order = exchange.place(
         account=account,
         user=caller.user_id,
@@ -180,7 +182,7 @@ def _send_order(exchange: Exchange, caller: User, body: Body, now: float) -> str
 
 
 def _rejected(reason: str) -> str:
-    """A SendOrder that was refused for what it asks; orders have an answer of their own shape."""
+    """A SendOrder that was refused for what it asks; orders have an answer of their own shape, and an event too."""
     return json.dumps({"status": "Rejected", "errormsg": reason, "errorcode": 101})
 
 

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """For the subscribers of `account`; where no account is concerned, for the sessions of `user`."""
+    """For the subscribers of `account` or of `instrument`'s prices; else for the sessions of `user`."""
 
     name: str
     payload: str
     account: int | None
     user: int | None = None
+    instrument: int | None = None
 
 
 def order_state(order: Order, *, short: bool) -> Event:
@@ -44,6 +45,23 @@ def trade(order: Order, trade_id: int, quantity: Decimal, price: Decimal) -> Eve
 def position(held: Position) -> Event:
     """AccountPositionEvent: a row of GetAccountPositions."""
     return Event("AccountPositionEvent", held.row(), held.account)
+
+
+def level1(instrument: int, payload: str) -> Event:
+    """Level1UpdateEvent: what SubscribeLevel1 was answered with, as it is now."""
+    return Event("Level1UpdateEvent", payload, None, instrument=instrument)
+
+
+def new_order_reject(oms_id: int, account: int, client_order_id: int, reason: str) -> Event:
+    """NewOrderRejectEvent. There is no order, so it has no order id; and it doesn't say what it was for."""
+    body = {
+        "OMSId": oms_id,
+        "AccountId": account,
+        "ClientOrderId": client_order_id,
+        "Status": "Rejected",
+        "RejectReason": reason,
+    }
+    return Event("NewOrderRejectEvent", json.dumps(body), account)
 
 
 def cancel_reject(order: Order) -> Event:

@@ -16,6 +16,7 @@ from killswitch.simulator.cancel_rows import row_for
 from killswitch.simulator.cancels import CancelQueue
 from killswitch.simulator.faults import Faults, Lie, Reject, Stragglers
 from killswitch.simulator.log import Ending, Log
+from killswitch.simulator.market import Market
 from killswitch.simulator.orders import Order, OrderState, OrderType, Side
 from killswitch.simulator.positions import ZERO, Instrument, Positions
 from killswitch.simulator.traders import Placement, Traders
@@ -58,6 +59,7 @@ class Exchange:
         self.accounts: dict[int, str] = {}
         self.instruments: dict[int, Instrument] = {}
         self.positions = Positions(oms_id)
+        self.market = Market(oms_id)
         self.orders: dict[int, Order] = {}
         self.log = Log()
         self.wake: Callable[[], None] = lambda: None
@@ -82,6 +84,7 @@ class Exchange:
 
     def add_instrument(self, instrument: Instrument) -> None:
         self.instruments[instrument.instrument_id] = instrument
+        self.market.open(instrument)
 
     # The oracle.
 
@@ -117,7 +120,7 @@ class Exchange:
         order_type: OrderType = OrderType.Limit,
         client_order_id: int = 0,
     ) -> Order:
-        """A new order, whoever asks; a market order is filled at once at the instrument's price.
+        """A new order, whoever asks; a market order is filled at once at the instrument's last price.
 
         `account`, `user` and `instrument` exist. Gives the order itself, which changes as it fills or ends.
         """
@@ -163,7 +166,9 @@ class Exchange:
         order = self.orders[order_id]
         assert order.open, "only an open order can be filled"
         instrument = self.instruments[order.instrument]
-        own = instrument.price if order.order_type is OrderType.Market else order.price
+        # Without a last price a market order falls back to the price that the instrument began with.
+        last = self.market.quotes[order.instrument].last or instrument.price
+        own = last if order.order_type is OrderType.Market else order.price
         at_price = own if price is None else Decimal(price)
         amount = order.remaining if quantity is None else min(Decimal(quantity), order.remaining)
         order.remaining -= amount
@@ -178,6 +183,26 @@ class Exchange:
         self._next_trade_id += 1
         for position in self.positions.fill(order.account, instrument, order.side, amount, at_price):
             self._tell(events.position(position))
+        self.market.traded(order.instrument, amount, at_price, order.updated_ms)
+        self._tell(events.level1(order.instrument, self.market.level1(order.instrument)))
+
+    def reject_order(self, account: int, *, client_order_id: int = 0, reason: str = "Not_Enough_Funds") -> None:
+        """An order that was sent and refused before it worked: told to the account, and kept nowhere."""
+        self._tell(events.new_order_reject(self.oms_id, account, client_order_id, reason))
+
+    def set_price(
+        self,
+        instrument: int,
+        *,
+        bid: Decimal | float | str | None = None,
+        ask: Decimal | float | str | None = None,
+        last: Decimal | float | str | None = None,
+    ) -> None:
+        """Move the market; None leaves a price as it is and 0 takes it away. Told to whoever subscribed to it."""
+        new = {"bid": bid, "ask": ask, "last": last}
+        exact = {name: None if price is None else Decimal(str(price)) for name, price in new.items()}
+        if self.market.set(instrument, **exact):
+            self._tell(events.level1(instrument, self.market.level1(instrument)))
 
     def move_position(
         self,
@@ -344,7 +369,8 @@ class Exchange:
         may = [u for u in self.users.values() if u.may_trade(account) and wanted.user in (None, u.user_id)]
         if account in self.accounts and instrument in self.instruments and may:
             user = min(may, key=lambda u: u.operator)  # a trader rather than the operator
-            self.place(account=account, user=user.user_id, instrument=instrument, now=at)
+            kind = OrderType.Market if wanted.fill else OrderType.Limit
+            self.place(account=account, user=user.user_id, instrument=instrument, order_type=kind, now=at)
 
     def _symbol(self, product: int) -> str:
         for i in self.instruments.values():

@@ -75,13 +75,17 @@ class Stragglers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepPlacing:
-    """A trader who places `rate` orders a second for `lasting_s` seconds, cancels or not."""
+    """A trader who places `rate` orders a second for `lasting_s` seconds, cancels or not.
+
+    With `fill` they are market orders: each fills at once, at the last price.
+    """
 
     rate: float
     account: int | None = None
     user: int | None = None
     instrument: int | None = None
     lasting_s: float = 10.0
+    fill: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,14 @@ class Simulator:
         """`Exchange.fill` at this moment."""
         self.exchange.fill(order_id, now=self.now(), **fill)
 
+    def reject_order(self, account: int, **reject: Any) -> None:
+        """`Exchange.reject_order`."""
+        self.exchange.reject_order(account, **reject)
+
+    def set_price(self, instrument: int, **price: Any) -> None:
+        """`Exchange.set_price`."""
+        self.exchange.set_price(instrument, **price)
+
     def move_position(self, account: int, product: int, **move: Any) -> None:
         """`Exchange.move_position`, beside `place` and `fill` for one way of saying it."""
         self.exchange.move_position(account, product, **move)

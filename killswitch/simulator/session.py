@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final
 from killswitch.simulator.answers import RECEIVED, Refused, refusal
 from killswitch.simulator.calls import LISTS, answer, check_oms, needed, read_body
 from killswitch.simulator.faults import CloseOn, Deaf, Error, NoAnswer, OwnNumbers, SlowLists
+from killswitch.simulator.market import instrument_rows
 from killswitch.simulator.sign_in import SECRET_KEYS
+from killswitch.simulator.users import OPERATOR, TRADING
 from killswitch.wire.frame import FrameType, ProtocolError, decode_frame, encode_frame
 
 if TYPE_CHECKING:
@@ -41,12 +43,13 @@ _NOTHING: Final = Reaction()
 
 
 class Session:
-    """Who is signed in on one connection, and what it subscribed to."""
+    """Who is signed in on one connection, and what it subscribed to: accounts, and instruments' prices."""
 
     def __init__(self, number: int, exchange: Exchange, door: Door) -> None:
         self.number = number
         self.user: User | None = None
         self.subscribed: set[int] = set()
+        self.prices: set[int] = set()
         self._exchange = exchange
         self._door = door
         self._pending: User | None = None
@@ -86,6 +89,8 @@ class Session:
 
     def wants(self, event: Event) -> bool:
         """Whether this connection is told of the event."""
+        if event.instrument is not None:
+            return event.instrument in self.prices
         if event.account is None:
             return self.user is not None and self.user.user_id == event.user
         return event.account in self.subscribed
@@ -113,6 +118,9 @@ class Session:
             "Authenticate2FA": self._second_factor,
             "LogOut": self._log_out,
             "SubscribeAccountEvents": self._subscribe,
+            "GetInstruments": self._get_instruments,
+            "SubscribeLevel1": self._subscribe_prices,
+            "UnsubscribeLevel1": self._unsubscribe_prices,
         }.get(name)
         if handler is None:
             return answer(self._exchange, self.user, name, text, now)
@@ -141,6 +149,7 @@ class Session:
     def _log_out(self, _: Mapping[str, object]) -> str:
         self.user = self._pending = None
         self.subscribed.clear()
+        self.prices.clear()
         return RECEIVED
 
     def _subscribe(self, body: Mapping[str, object]) -> str:
@@ -153,6 +162,41 @@ class Session:
         if allowed:
             self.subscribed.add(account)
         return json.dumps({"Subscribe": allowed})
+
+    def _get_instruments(self, body: Mapping[str, object]) -> str:
+        """Public: it needs no sign-in."""
+        check_oms(self._exchange, body)
+        exchange = self._exchange
+        return instrument_rows(exchange.oms_id, exchange.instruments, short=exchange.short_rows)
+
+    def _subscribe_prices(self, body: Mapping[str, object]) -> str:
+        """Answered by the prices as they are now; the second of two equal subscriptions is refused."""
+        instrument = self._instrument(body)
+        if instrument in self.prices:
+            raise Refused(909)
+        self.prices.add(instrument)
+        return self._exchange.market.level1(instrument)
+
+    def _unsubscribe_prices(self, body: Mapping[str, object]) -> str:
+        instrument = self._instrument(body)
+        if instrument not in self.prices:
+            raise Refused(104)
+        self.prices.discard(instrument)
+        return RECEIVED
+
+    def _instrument(self, body: Mapping[str, object]) -> int:
+        """By its id or its symbol, for whoever may trade somewhere: the vendor asks for Operator or Trading."""
+        if self.user is None or not {OPERATOR, TRADING} & self.user.permissions:
+            raise Refused(20)
+        check_oms(self._exchange, body)
+        symbol = body.get("Symbol")
+        if isinstance(symbol, str) and not body.get("InstrumentId"):
+            found = [i for i, held in self._exchange.instruments.items() if held.symbol == symbol]
+        else:
+            found = [i for i in self._exchange.instruments if i == needed(body, "InstrumentId")]
+        if not found:
+            raise Refused(104, "Instrument not found.")
+        return found[0]
 
 
 def _for_the_log(text: str) -> Mapping[str, object] | str:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where an order is to enter; None where the exchange may choose."""
+    """Where an order is to enter; None where the exchange may choose. `fill`: it fills at once."""
 
     account: int | None
     user: int | None
     instrument: int | None
+    fill: bool = False
 
 
 @dataclass(slots=True)
@@ -84,4 +85,5 @@ class Traders:
             return self._late.pop(0)[1]
         run = next(run for run in self._runs.values() if run.next_at == at)
         run.next_at += 1 / run.trader.rate
-        return Placement(account=run.trader.account, user=run.trader.user, instrument=run.trader.instrument)
+        trader = run.trader
+        return Placement(account=trader.account, user=trader.user, instrument=trader.instrument, fill=trader.fill)

@@ -355,7 +355,7 @@ def test_fills_move_positions_and_are_told():
     exchange.take_events()
     exchange.fill(order.order_id, quantity=Decimal("0.1"), now=1.0)
     assert [e.name for e in exchange.take_events()] == [
-        "OrderStateEvent", "OrderTradeEvent", "AccountPositionEvent", "AccountPositionEvent",
+        "OrderStateEvent", "OrderTradeEvent", "AccountPositionEvent", "AccountPositionEvent", "Level1UpdateEvent",
     ]  # fmt: skip
     assert order.open
     assert order.remaining == Decimal("0.2")
@@ -380,7 +380,7 @@ def test_a_position_is_moved_by_hand_and_told():
     exchange.move_position(14, 1, to=80, hold=5)
     exchange.move_position(14, 1, by=Decimal("-0.5"))
     first, second = exchange.take_events()
-    assert (first.name, first.account) == ("AccountPositionEvent", 14)
+    assert (first.name, first.account, first.instrument) == ("AccountPositionEvent", 14, None)
     assert json.loads(first.payload)["Amount"] == 80
     assert json.loads(second.payload) | {"Amount": 79.5, "Hold": 5} == json.loads(second.payload)
 

@@ -50,6 +50,7 @@ def cancel_all(exchange, now=0.0, **body):
         ("close_on=GetOpenOrders, times=1, executed=yes", CloseOn(call="GetOpenOrders", times=1, executed=True)),
         ("stragglers=3", Stragglers(orders=3)),
         ("keep_placing=5,account=14,lasting_s=0.5", KeepPlacing(rate=5, account=14, lasting_s=0.5)),
+        ("keep_placing=5,fill=yes", KeepPlacing(rate=5, fill=True)),
         ("late_order=0.5", LateOrder(delay_s=0.5)),
         ("late_order=0,times=always,account=15", LateOrder(delay_s=0, times=None, account=15)),
         ("latency=0.25", Latency(delay_s=0.25)),
