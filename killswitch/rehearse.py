@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from killswitch.domain.messages import (
     BadReading,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from killswitch.config import Rules
     from killswitch.domain.messages import Event
     from killswitch.domain.scope import Scope
+    from killswitch.domain.watch.outlook import Standing
     from killswitch.domain.watch.rules import Found
     from killswitch.wire.recording import Recorded
 
@@ -57,6 +58,22 @@ class Rehearsed:
     cause: str
 
 
+class Onlooker(Protocol):
+    """Who watches a rehearsal go by. Times in seconds since 1970."""
+
+    def moment(self, at: float) -> None:
+        """The recording has come to this time."""
+
+    def started(self, at: float) -> None:
+        """What was known before is forgotten from here on."""
+
+    def stood(self, at: float, standings: Iterable[Standing]) -> None:
+        """How a series stands to its rules: told right before and right after each of its readings."""
+
+    def found(self, at: float, found: Found) -> None:
+        """What the rules found, breaches and warnings."""
+
+
 class Rehearsal:
     """Feeds lines to the rules. All feeds are up from the first line on, unless that is a start of the daemon.
 
@@ -64,7 +81,8 @@ class Rehearsal:
     name; `missing`: events that were never recorded.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, onlooker: Onlooker | None = None) -> None:
+        self._onlooker = onlooker
         self._feeds, self._rules = rules.feeds, rules.rules
         self._named = {feed.name: feed for feed in self._feeds}
         self._givers: dict[str, tuple[str, ...]] = {}
@@ -96,7 +114,9 @@ class Rehearsal:
         if isinstance(event, Missing):
             self.missing += event.lost
         for its in (*self._before(event), *self._events(event)):
+            self._show(its)
             yield from self._edges(self._watch.handle(its, self._now), wall)
+            self._show(its)
 
     def wait(self, wall: float) -> Iterator[Rehearsed]:
         """Let time go on until then."""
@@ -119,6 +139,8 @@ class Rehearsal:
         self._guessed, self._guessing = {}, not isinstance(line.event, Began)
         self._watch = Watch(self._feeds, self._rules, self._undo, self._agenda, self._now)
         self._undo.commit()
+        if self._onlooker is not None:
+            self._onlooker.started(self._wall)
 
     def _go_on(self, line: Line) -> Iterator[Rehearsed]:
         """By the recorded monotonic clock where there is one: a wall clock that is set moves nothing."""
@@ -185,9 +207,19 @@ class Rehearsal:
             case _:
                 return (event,)
 
+    def _show(self, event: Event) -> None:
+        """What a reading is about to change, or changed, for whoever looks on."""
+        if self._onlooker is None or self._watch is None:
+            return
+        self._onlooker.moment(event.wall)
+        if isinstance(event, Reading):
+            self._onlooker.stood(event.wall, self._watch.standings((event.feed, event.name, event.labels), self._now))
+
     def _edges(self, found: tuple[Found, ...], wall: float) -> Iterator[Rehearsed]:
         self._undo.commit()
         for one in found:
+            if self._onlooker is not None:
+                self._onlooker.found(wall, one)
             if isinstance(one, Breach) and not one.repeated:
                 yield Rehearsed(wall, one.rule, one.scope, one.text)
 

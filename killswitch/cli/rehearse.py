@@ -14,6 +14,7 @@ from killswitch.cli.options import DONE, NO, USAGE, Ended, config_option, end, j
 
 if TYPE_CHECKING:
     from killswitch.config import Rules
+    from killswitch.pictures.replay import Picture
     from killswitch.rehearse import Rehearsal
     from killswitch.rule_tests import TestFile
 
@@ -72,8 +73,11 @@ def _loaded_rules(path: Path) -> Rules:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @config_option
 @json_option
+@click.option(
+    "--html", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: a page for each browser."
+)
 @click.pass_context
-def replay(ctx: click.Context, files: tuple[Path, ...], config: str | None, as_json: bool) -> None:
+def replay(ctx: click.Context, files: tuple[Path, ...], config: str | None, as_json: bool, html: Path | None) -> None:
     """What would the configured rules have tripped on this recording?
 
     FILE is a recording, several of them, or the directory that they lie in. Needs no secrets, broker or OMS.
@@ -85,7 +89,8 @@ def replay(ctx: click.Context, files: tuple[Path, ...], config: str | None, as_j
     path = find_config(config, os.environ)
     click.echo(f"configuration: {shown(str(path))}", err=True)
     rules = _loaded_rules(path)
-    rehearsal = rehearse.Rehearsal(rules)
+    picture = None if html is None else _picture(rules)
+    rehearsal = rehearse.Rehearsal(rules, picture)
     trips = 0
     try:
         ordered = rehearse.recordings(files)
@@ -108,7 +113,27 @@ def replay(ctx: click.Context, files: tuple[Path, ...], config: str | None, as_j
     except OSError as error:
         end(USAGE, f"a recording can't be read ({error.strerror or type(error).__name__})")
     _remark(rehearsal, progress.lines, trips)
+    if picture is not None and html is not None:
+        _draw(picture, html, ordered, progress.lines)
     ctx.exit(DONE)
+
+
+def _picture(rules: Rules) -> Picture:
+    from killswitch.pictures.replay import Picture  # noqa: PLC0415
+
+    return Picture(rules.rules)
+
+
+def _draw(picture: Picture, out: Path, files: list[Path], lines: int) -> None:
+    """The whole page or none: it is put beside its place first."""
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        beside.write_text(picture.html([file.name for file in files], lines), "utf-8")
+        beside.replace(out)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        end(USAGE, f"{out}: it can't be written ({error.strerror or type(error).__name__})")
+    click.echo(f"the picture: {shown(str(out))}", err=True)
 
 
 def _remark(rehearsal: Rehearsal, lines: int, trips: int) -> None:

@@ -137,3 +137,17 @@ def sentence(rule: ReadingRule, measured: Measured, labels: Labels, age_s: float
         case _:
             assert_never(rule)
     return f"{said}, {in_words(rule)} ({limit.named(labels, f'{age_s:.1f} s old')})"
+
+
+def drawn(rule: Rule, measured: Measured) -> tuple[Decimal, tuple[Decimal, ...]]:
+    """For a picture: the line that people know the series by, and the limits that it must not pass."""
+    match rule:
+        case LimitRule():
+            edge = rule.above if rule.above is not None else rule.below or limit.ZERO
+            return measured.amount, (edge, -edge) if rule.absolute and rule.above is not None else (edge,)
+        case RateRule():
+            return measured.amount, (rule.above,)
+        case DrawdownRule():
+            return measured.value, (limit.EXACT.subtract(measured.highest, rule.fall),)
+        case _:
+            assert_never(rule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from killswitch.domain.settings import LimitRule, StaleRule
@@ -11,6 +12,8 @@ from killswitch.domain.watch.readings import Silence, lanes_of
 from killswitch.domain.watch.roster import bad_text
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import FeedSpec, ReadingRule
     from killswitch.domain.watch.readings import Series, SeriesKey
@@ -147,3 +150,27 @@ def _view_of_feed(roster: Roster, feed: FeedSpec, now: float) -> FeedView:
         readings=roster.counts.get(feed.name) or 0,
         bad=roster.doubts.of(feed.name),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a series stands to a rule: what a picture shows of it. `headroom` as in RuleView."""
+
+    rule: str
+    labels: Labels
+    value: Decimal
+    limits: tuple[Decimal, ...]
+    headroom: float | None
+
+
+def standings(roster: Roster, key: SeriesKey, now: float) -> tuple[Standing, ...]:
+    """How a series stands to each rule that watches it; () where it isn't known."""
+    series, watched = roster.readings.get(key), roster.watched.get(key)
+    if series is None or watched is None:
+        return ()
+    found = []
+    for rule, _ in watched.rules:
+        measured = kinds.measure(rule, key, series, roster, now)
+        value, limits = kinds.drawn(rule, measured)
+        found.append(Standing(rule.name, key[2], value, limits, kinds.headroom(rule, measured)))
+    return tuple(found)

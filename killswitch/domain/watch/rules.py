@@ -338,6 +338,10 @@ class Watch:
         views = {view.rule: view for view in (*seen, *self._hearts.view(now))}
         return tuple(views[rule.name] for rule in self._rules), feeds
 
+    def standings(self, key: SeriesKey, now: float) -> tuple[outlook.Standing, ...]:
+        """How a series (feed, reading, labels) stands to its rules, for a picture."""
+        return outlook.standings(self._roster, key, now)
+
 
 def _unknown(
     rule: ReadingRule,

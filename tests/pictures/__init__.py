@@ -1,0 +1,1 @@
+"""Pictures: traces, charts and the replay page."""

@@ -1,0 +1,97 @@
+"""The page that `replay --html` writes: the same trips as its text, a picture a rule, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from tests.test_rehearse import config, killswitch, recording, replayed, said, var
+
+__all__ = ["config"]
+
+
+class Page(HTMLParser):
+    """The elements of a page, and what is written in it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "line", "path", "rect", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("line", "path", "rect"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def classes(self, name):
+        return [attrs for _, attrs in self.tags if name in (attrs.get("class") or "").split()]
+
+
+def drawn(config, tmp_path, *files):
+    out = tmp_path / "out.html"
+    code, _, err = killswitch("replay", "--html", out, "--config", config, *files)
+    assert code == 0, err
+    assert f"the picture: {out}" in err
+    return out.read_text("utf-8")
+
+
+def test_each_rule_has_its_picture_with_readings_limit_warnings_and_the_trips_that_are_told(config, tmp_path):
+    text = config.read_text().replace("above = 100\n", "above = 100\nwarn_at = [0.5]\n")
+    config.write_text(text)
+    file = recording(tmp_path, *(var(n, value) for n, value in enumerate((10, 60, 101, 20, 130, 20))))
+    page = Page(drawn(config, tmp_path, file))
+    trips, _ = replayed(config, file)
+    assert [rule for _, rule, _ in trips].count("var-limit") == 2
+    sections = [attrs["id"] for tag, attrs in page.tags if tag == "h2"]
+    assert sections == ["var-limit", "slow", "btc"]
+    assert len(page.classes("trip")) == len(trips)
+    assert len(page.classes("warning")) == 1  # the second time the breach says more
+    assert len(page.classes("line")) == 2  # no position was recorded
+    assert len(page.classes("limit")) == 2
+    words = " ".join(page.words)
+    assert "var 101 is above 100" in words
+    assert "cancels prime: account 14, all users, all instruments" in words
+    assert "No reading of it is in the recording." in words
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(config, tmp_path):
+    labels = {"account": 14, "x": '<script src="http://evil.example/">'}
+    file = recording(tmp_path, said(0, reading="var", labels=labels, value=130))
+    text = drawn(config, tmp_path, file)
+    tags = {tag for tag, _ in Page(text).tags}
+    assert not tags & {"script", "link", "img", "iframe", "object"}
+    assert not re.search(r"(?:src|href)=\"(?!#)", text)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_of_many_series_those_nearest_to_the_limit_are_drawn_and_the_rest_counted(config, tmp_path):
+    file = recording(tmp_path, *(var(n / 10, n, account=100 + n) for n in range(20)))
+    page = Page(drawn(config, tmp_path, file))
+    words = " ".join(page.words)
+    assert "account 119, least headroom" in words
+    assert "account 105, least headroom" not in words
+    assert "12 more series, none of them nearer to the limit" in words
+
+
+def test_a_page_that_can_t_be_written_is_a_mistake_and_leaves_nothing(config, tmp_path):
+    file = recording(tmp_path, var(0, 1))
+    out = tmp_path / "not-there" / "out.html"
+    code, _, err = killswitch("replay", "--html", out, "--config", config, file)
+    assert code == 2
+    assert "it can't be written" in err
+    assert not out.parent.exists()
+
+
+def test_a_recording_without_lines_is_drawn_as_nothing(config, tmp_path):
+    page = Page(drawn(config, tmp_path, recording(tmp_path)))
+    assert page.classes("chart") == []
