@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -339,6 +342,28 @@ def test_a_hundred_thousand_readings_give_the_same_twice(config, tmp_path):
     assert first[:2] == second[:2]
     assert len(first[1].splitlines()) > 1000
     assert "100,000 lines" in first[2]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_million_readings_give_the_same_twice(config, tmp_path, request):
+    if "long" not in (request.config.option.markexpr or "") and os.environ.get("CI") != "true":
+        pytest.skip("takes a minute or two: pytest -m long")
+    file = tmp_path / "r.jsonl"
+    with file.open("w") as out:
+        out.writelines(encode(line) + "\n" for line in generated(1_000_000))
+    outs = [tmp_path / f"{n}.txt" for n in range(2)]
+    argv = [sys.executable, "-m", "killswitch", "replay", "--json", "--config", str(config), str(file)]
+    runs = []
+    for n, out in enumerate(outs):
+        env = os.environ | {"PYTHONHASHSEED": str(n)}
+        with out.open("wb") as stdout:
+            runs.append(subprocess.Popen(argv, stdout=stdout, stderr=subprocess.PIPE, env=env))
+    said = [run.communicate()[1].decode() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    assert outs[0].read_bytes().count(b"\n") > 10_000
+    assert "1,000,000 lines" in said[0]
 
 
 # --- the same as the daemon ---------------------------------------------------------------------------------

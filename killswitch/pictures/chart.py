@@ -92,8 +92,7 @@ def _frame(lines: Sequence[Line], began: float, ended: float) -> _Frame:
         low = 0.0  # a line's height then says how much of the limit is used
     if high - low <= 0:
         low, high = low - max(abs(low), 1.0) / 2, high + max(abs(high), 1.0) / 2
-    # So large that a margin would be infinite: shown without one.
-    margin = (high - low) * 0.06 if math.isfinite(high - low) else 0.0
+    margin = (high - low) * 0.06
     return _Frame(began, max(ended, began + 0.001), low if low == 0 else low - margin, high + margin)
 
 

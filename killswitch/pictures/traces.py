@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 STEPS_MAX: Final = 1200
 FIRST_WIDTH_S: Final = 0.001
+LARGEST: Final = 1e300
+"""What is larger is drawn as this, so that no difference of two values is infinite."""
 
 
 @dataclass(slots=True)
@@ -51,9 +53,10 @@ class Trace:
         return bool(self._steps)
 
     def take(self, at: float, value: float) -> None:
-        """A value at a time; a time before the newest one counts as that. What isn't finite is passed over."""
-        if not math.isfinite(value):
+        """A value at a time; a time before the newest one counts as that. NaN is passed over."""
+        if math.isnan(value):
             return
+        value = min(max(value, -LARGEST), LARGEST)
         at = self._newest = max(at, self._newest)
         slot = math.floor(at / self._width_s)
         step = self._steps.get(slot)
