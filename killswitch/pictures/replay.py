@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.watch import kinds
+from killswitch.domain.settings import FeedRule
+from killswitch.domain.watch import hearts, kinds
 from killswitch.domain.watch.findings import Breach, Found
 from killswitch.domain.watch.limit import named
 from killswitch.pictures.chart import HUES, Line, Mark, svg
@@ -162,7 +163,7 @@ class Picture:
         trips = (
             f'<span class="bad">{len(held.trips):,} trips.</span>' if held.trips else '<span class="ok">No trip.</span>'
         )
-        return f"{escape(_watched(rule))}{where}; trips {escape(kinds.in_words(rule))}. {trips}{owner}"
+        return f"{escape(_watched(rule))}{where}; trips {escape(_limit(rule))}. {trips}{owner}"
 
     def _marks(self, held: _Rule) -> list[Mark]:
         marks = [Mark(at, "start", f"{at_text(at)}: the daemon started") for at in self._starts]
@@ -172,7 +173,11 @@ class Picture:
 
 
 def _watched(rule: Rule) -> str:
-    return rule.reading
+    return f"feed {rule.feed}" if isinstance(rule, FeedRule) else rule.reading
+
+
+def _limit(rule: Rule) -> str:
+    return hearts.in_words(rule) if isinstance(rule, FeedRule) else kinds.in_words(rule)
 
 
 def _name(labels: Labels) -> str:

@@ -95,3 +95,43 @@ def test_a_page_that_can_t_be_written_is_a_mistake_and_leaves_nothing(config, tm
 def test_a_recording_without_lines_is_drawn_as_nothing(config, tmp_path):
     page = Page(drawn(config, tmp_path, recording(tmp_path)))
     assert page.classes("chart") == []
+
+
+KINDS = """
+[[rule]]
+name = "fallen"
+reading = "var"
+kind = "drawdown"
+fall = 30
+window_s = 60
+scope = { oms = "prime", account = "{account}" }
+
+[[rule]]
+name = "many"
+reading = "var"
+kind = "rate"
+above = 2
+per_s = 1.5
+scope = { oms = "prime", account = "{account}" }
+
+[[rule]]
+name = "quiet"
+reading = "var"
+kind = "stale"
+older_than_s = 20
+scope = { oms = "prime", account = "{account}" }
+"""
+
+
+def test_every_kind_of_rule_shows_what_it_measures_and_its_own_limit(config, tmp_path):
+    config.write_text(config.read_text() + KINDS)
+    file = recording(tmp_path, *(var(at, v) for at, v in ((0, 10), (1, 40), (2, 9), (2.4, 9), (2.8, 9), (40, 9))))
+    page = Page(drawn(config, tmp_path, file))
+    said = {attrs["aria-label"]: n for n, (tag, attrs) in enumerate(page.tags) if tag == "svg"}
+    assert [label.split()[1] for label in said] == ["var-limit:", "slow:", "btc:", "fallen:", "many:", "quiet:"]
+    ends = [*list(said.values())[1:], len(page.tags)]
+    for (label, begins), after in zip(said.items(), ends, strict=True):
+        inside = [attrs.get("class") for _, attrs in page.tags[begins:after]]
+        trips = {"fallen:": 1, "many:": 2, "quiet:": 1}.get(label.split()[1])
+        if trips is not None:
+            assert (inside.count("limit"), inside.count("trip"), inside.count("line hue0")) == (1, trips, 1), label

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, assert_never
 
 from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, StaleRule
 from killswitch.domain.watch import ages, limit
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import ReadingRule
     from killswitch.domain.watch.readings import Series, SeriesKey
@@ -139,7 +138,7 @@ def sentence(rule: ReadingRule, measured: Measured, labels: Labels, age_s: float
     return f"{said}, {in_words(rule)} ({limit.named(labels, f'{age_s:.1f} s old')})"
 
 
-def drawn(rule: Rule, measured: Measured) -> tuple[Decimal, tuple[Decimal, ...]]:
+def drawn(rule: ReadingRule, measured: Measured) -> tuple[Decimal, tuple[Decimal, ...]]:
     """For a picture: the line that people know the series by, and the limits that it must not pass."""
     match rule:
         case LimitRule():
@@ -149,5 +148,7 @@ def drawn(rule: Rule, measured: Measured) -> tuple[Decimal, tuple[Decimal, ...]]
             return measured.amount, (rule.above,)
         case DrawdownRule():
             return measured.value, (limit.EXACT.subtract(measured.highest, rule.fall),)
+        case StaleRule():
+            return measured.amount, (Decimal(str(rule.older_than_s)),)
         case _:
             assert_never(rule)
