@@ -26,6 +26,7 @@ from killswitch.domain.settings import (
     SilenceRule,
     StaleRule,
 )
+from killswitch.domain.watch.shown import LISTED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from killswitch.config.tables import Oms, Panic
 
 WIDTH: Final = 80
-OMS_READINGS: Final = ("position", "hold", "open_orders")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +177,7 @@ def _sources(config: Config, rule: ReadingRule) -> tuple[str, ...]:
     return tuple(
         feed.spec.name
         for feed in config.feeds
-        if feed.spec.reading == rule.reading or (feed.spec.kind == "oms" and rule.reading in OMS_READINGS)
+        if feed.spec.reading == rule.reading or (feed.spec.kind == "oms" and rule.reading in LISTED_BY)
     )
 
 
@@ -315,7 +315,7 @@ def _about_rule(config: Config, rule: Rule) -> Iterator[str]:
     others = [
         feed.spec.oms
         for feed in config.feeds
-        if feed.spec.kind == "oms" and feed.spec.oms != rule.scope.oms and rule.reading in OMS_READINGS
+        if feed.spec.kind == "oms" and feed.spec.oms != rule.scope.oms and rule.reading in LISTED_BY
     ]
     if others and any(isinstance(part, Label) for part in parts):
         yield (

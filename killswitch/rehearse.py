@@ -17,13 +17,16 @@ from killswitch.domain.messages import (
     Heard,
     OpenOrders,
     Positions,
+    PriceHeld,
     Reading,
+    RestsOn,
     SessionDown,
     SessionUp,
 )
 from killswitch.domain.undo import Agenda, Undo
 from killswitch.domain.watch.readings import lanes_of
 from killswitch.domain.watch.rules import Breach, Watch
+from killswitch.domain.watch.shown import PRICE
 from killswitch.wire.announce import scope_json
 from killswitch.wire.recording import Began, Line, Missing, RecordingError, decode
 
@@ -100,6 +103,7 @@ class Rehearsal:
         # Where a recording has no start: the session of each OMS, and the accounts taken for listed on it.
         self._guessed: dict[str, tuple[int, set[int]]] = {}
         self._guessing = False
+        self._priced: set[tuple[str, str]] = set()  # and the instruments taken for subscribed to
 
     def take(self, line: Line) -> Iterator[Rehearsed]:
         """What one line means, and what fell due before it."""
@@ -136,7 +140,7 @@ class Rehearsal:
         self._agenda = Agenda(self._undo)
         self._wall, self._clock_s, self._ahead_s = line.event.wall, line.clock_s, 0.0
         self._now = line.event.wall if line.clock_s is None else line.clock_s
-        self._guessed, self._guessing = {}, not isinstance(line.event, Began)
+        self._guessed, self._priced, self._guessing = {}, set(), not isinstance(line.event, Began)
         self._watch = Watch(self._feeds, self._rules, self._undo, self._agenda, self._now)
         self._undo.commit()
         if self._onlooker is not None:
@@ -186,12 +190,23 @@ class Rehearsal:
             case Reading(feed=name, labels=labels) if self._guessing and name in self._named:
                 oms_of = self._named[name].oms
                 account = dict(labels).get("account", "")
-                if oms_of not in self._guessed or not account.isdecimal():
+                if oms_of is None or oms_of not in self._guessed:
                     return
                 session, accounts = self._guessed[oms_of]
-                if int(account) not in accounts:
+                if event.name == PRICE:
+                    yield from self._guess_price(event, oms_of, session)
+                elif account.isdecimal() and int(account) not in accounts:
                     accounts.add(int(account))
                     yield from _listed(session, int(account), event.wall)
+
+    def _guess_price(self, event: Reading, oms: str, session: int) -> Iterator[Event]:
+        instrument = dict(event.labels).get("instrument", "")
+        if instrument.isdecimal() and (oms, instrument) not in self._priced:
+            self._priced.add((oms, instrument))
+            yield PriceHeld(wall=event.wall, oms=oms, session=session, instrument=int(instrument))
+            yield RestsOn(
+                wall=event.wall, oms=oms, name=PRICE, labels=event.labels, instruments=(instrument,), lacks=""
+            )
 
     def _events(self, event: Recorded) -> tuple[Event, ...]:
         match event:

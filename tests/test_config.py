@@ -351,6 +351,7 @@ JOURNAL = "it must be sqlite:/// and a path; other databases are not built yet"
 ADDRESS = "it must be an address that begins with ws:// or wss://"
 USERINFO = "an address carries no user and no password: they have keys of their own"
 RULE = 'rule "btc-position"'
+BUILT_IN = "cancel, hold, margin_usage, open_orders, order, position, price, reject, trade, var"
 
 KIND = 'it must be "limit" or "rate" or "drawdown" or "stale" for now: other kinds are not built yet'
 ACCOUNT = "unknown key; did you mean account?"
@@ -494,7 +495,7 @@ ONE_BY_ONE = [
     (("feed", 0, "oms", "other"), 'feed "positions".oms: no [[oms]] has this name; there are: prime'),
     (
         ("rule", 0, "reading", "positions"),
-        f"{RULE}.reading: no feed gives this reading; there are: hold, margin_usage, open_orders, position, var",
+        f"{RULE}.reading: no feed gives this reading; there are: {BUILT_IN}",
     ),
     (
         ("rule", 0, "scope", "account", "{acct}"),

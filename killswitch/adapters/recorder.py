@@ -20,18 +20,23 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    Instruments,
     OpenOrders,
     OrderEnded,
+    OrderRejected,
     OrderWorking,
     Positions,
     PositionSeen,
+    PriceHeld,
+    PriceSeen,
     Reading,
     SessionDown,
     SessionUp,
+    TradeSeen,
 )
 from killswitch.domain.undo import Undo
 from killswitch.domain.watch import limit
-from killswitch.domain.watch.holdings import Holdings
+from killswitch.domain.watch.venue import Venue
 from killswitch.wire.recording import Began, Line, Missing, RecordingError, encode
 
 if TYPE_CHECKING:
@@ -58,7 +63,8 @@ TAIL: Final = 64 * 1024
 WATCHED: Final = frozenset(
     (
         *(Reading, BadReading, FeedUp, FeedDown, SessionUp, SessionDown, Heard),
-        *(Positions, PositionSeen, OpenOrders, OrderWorking, OrderEnded),
+        *(Positions, PositionSeen, OpenOrders, OrderWorking, OrderEnded, OrderRejected, TradeSeen),
+        *(Instruments, PriceSeen),
     )
 )
 
@@ -254,7 +260,7 @@ class _Lines:
             if feed.kind == "oms" and feed.oms is not None:
                 self._feeds_of[feed.oms] = (*self._feeds_of.get(feed.oms, ()), feed.name)
         self._undo = Undo()
-        self._holdings = Holdings(self._undo)
+        self._venue = Venue(self._undo)
 
     def of(self, event: Event, now: float) -> Iterator[Line]:
         match event:
@@ -266,16 +272,16 @@ class _Lines:
             case SessionUp() | SessionDown():
                 if event.oms in self._feeds_of:
                     if isinstance(event, SessionUp):
-                        self._holdings.session_up(event.session, event.oms)
+                        self._venue.session_up(event.session, event.oms)
                     else:
-                        self._holdings.session_down(event.session)
+                        self._venue.session_down(event.session)
                     yield Line(event, now)
             case _:
                 yield from self._of_oms(event, now)
         self._undo.commit()
 
     def _of_oms(self, event: Event, now: float) -> Iterator[Line]:
-        look = self._holdings.take(event, now)
+        look = self._venue.take(event, now)
         if look is None or look.oms not in self._feeds_of:
             return
         match event:
@@ -283,6 +289,13 @@ class _Lines:
                 yield Line(event, now)
             case Heard() | PositionSeen() | OrderWorking() | OrderEnded() if look.alive:
                 yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
+            case OrderRejected() | TradeSeen() | PriceSeen() | Instruments() if look.alive:
+                yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
+        if look.held is not None and isinstance(event, PriceSeen):
+            held = PriceHeld(wall=event.wall, oms=look.oms, session=event.session, instrument=look.held)
+            yield Line(held, now)
+        for rests in look.rests:
+            yield Line(rests, now)
         for feed in self._feeds_of[look.oms]:
             for seen in look.seen:
                 yield Line(
@@ -293,7 +306,8 @@ class _Lines:
                             name=seen.name,
                             labels=seen.labels,
                             value=seen.value,
-                            fresh=look.alive,
+                            fresh=look.alive or seen.as_of is not None,
+                            lag_s=0.0 if seen.as_of is None else now - seen.as_of,
                         )
                     ),
                     now,

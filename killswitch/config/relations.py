@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from killswitch.config.addresses import labels_of
 from killswitch.config.mistakes import Loc, Mistake, Raw, rows_of
 from killswitch.config.values import as_seconds, is_label, is_name
+from killswitch.domain.watch.shown import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ OMS_READINGS: Final[dict[str, tuple[str, ...]]] = {
     "position": ("account", "product"),
     "hold": ("account", "product"),
     "open_orders": ("account", "instrument"),
+    "price": ("instrument",),
+    **dict.fromkeys(COUNTED, ("account", "instrument", "user")),
 }
 """The built-in readings of an OMS feed and their labels."""
 

@@ -24,6 +24,7 @@ from killswitch.domain.undo import Table
 if TYPE_CHECKING:
     from killswitch.domain.alarms import Alarms
     from killswitch.domain.parts import Parts
+    from killswitch.domain.tickers import Tickers
 
 
 SNAPSHOT_AFTER_SWEEP_S: Final = 1.0
@@ -34,9 +35,10 @@ KEEP_SHARE: Final = 0.3
 class Links:
     """Sessions and snapshots."""
 
-    def __init__(self, parts: Parts, alarms: Alarms) -> None:
+    def __init__(self, parts: Parts, alarms: Alarms, tickers: Tickers) -> None:
         self._parts = parts
         self._alarms = alarms
+        self._tickers = tickers
         self._snapshots: Table[str, tuple[float, int]] = Table(parts.undo)
         """OMS -> when the snapshot under way began, and how many calls of it have left."""
 
@@ -63,6 +65,7 @@ class Links:
         self._parts.outbox.put(AnnounceEvent("session_down", f"{event.oms}: {event.gateway}: {event.why}", event.wall))
         self._parts.sweeper.session_down(session)
         self._alarms.watched(event, now)
+        self._tickers.session_down(event.session, event.oms, now)
         self._parts.stir.add(event.oms)
 
     def snapshot(self, oms: str, now: float) -> None:
@@ -76,6 +79,8 @@ class Links:
             self._parts.agenda.set(("snapshot", oms), now + SNAPSHOT_AFTER_SWEEP_S)
             return
         accounts = self._parts.book.sites[oms].accounts
+        if oms not in self._snapshots:
+            self._tickers.begin(oms, now)
         began, asked = self._snapshots.get(oms) or (now, 0)
         while asked < 2 * len(accounts):  # first all positions, then all lists: most rules rest on the former
             # All at once would spend what the proof of a panic needs, and the venue's limit with it.

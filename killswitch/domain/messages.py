@@ -374,6 +374,29 @@ class FeedDown(Event):
     why: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceHeld(Event):
+    """Of a recording only: from here on this session hears the prices of an instrument."""
+
+    oms: str
+    session: int
+    instrument: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestsOn(Event):
+    """Of a recording only: from here on an OMS's reading is as old as the prices of these instruments.
+
+    `instruments`: ids as text, sorted. `lacks`: why it can't be told; "" where it can.
+    """
+
+    oms: str
+    name: str
+    labels: Labels
+    instruments: tuple[str, ...]
+    lacks: str
+
+
 # --- events: people ----------------------------------------------------------------------------------------
 
 

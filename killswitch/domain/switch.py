@@ -62,6 +62,7 @@ from killswitch.domain.parts import Parts
 from killswitch.domain.people import People
 from killswitch.domain.picture import Picture
 from killswitch.domain.scope import Scope
+from killswitch.domain.tickers import Tickers
 from killswitch.domain.trips import (
     Input,
     State,
@@ -89,7 +90,8 @@ class KillSwitch:
         self._life = Life(self._parts)
         self._alarms = Alarms(self._parts, self._life)
         self._people = People(self._parts, self._life, restored.ended)
-        self._links = Links(self._parts, self._alarms)
+        self._tickers = Tickers(self._parts)
+        self._links = Links(self._parts, self._alarms, self._tickers)
         self._picture = Picture(self._parts, restored.warnings)
         for site in settings.sites:
             for gateway in site.gateways:
@@ -182,6 +184,7 @@ class KillSwitch:
                 self._stir_call(event.session)
             case Answered():
                 self._parts.looks.failed(event.call)
+                self._tickers.answered(event, now)
                 self._parts.stir_up(self._parts.sweeper.answered(event, now))
             case OpenOrders():
                 self._parts.looks.listed(event)
@@ -189,18 +192,9 @@ class KillSwitch:
                 self._alarms.watched(event, now)
             case AccountsFound():
                 self._parts.stir_up(self._parts.sweeper.accounts_found(event, now))
-            case Positions() | Instruments():
-                self._call_over(event.call, event.session)
-                self._alarms.watched(event, now)
-            case PriceSeen():
-                if event.call is not None:
-                    self._call_over(event.call, event.session)
-                self._alarms.watched(event, now)
-            case TradeSeen() | OrderRejected():
-                self._parts.sweeper.met(event.oms, event.account, now)
-                self._alarms.watched(event, now)
             case Lost():
                 self._parts.looks.failed(event.call)
+                self._tickers.failed(event.call, now)
                 self._parts.stir_up(self._parts.sweeper.lost(event.call, now, event.wall, event.why))
             case OrderWorking():
                 if self._parts.sweeper.order_working(event.oms, event.order, now, event.wall):
@@ -212,7 +206,25 @@ class KillSwitch:
             case CancelRejected():
                 self._links.cancel_rejected(event, now)
             case _:
+                self._dispatch_market(event, now)
+
+    def _dispatch_market(self, event: Event, now: float) -> None:
+        """Events of an OMS that mean something to rules only."""
+        match event:
+            case Positions():
+                self._call_over(event.call, event.session)
+            case Instruments():
+                self._call_over(event.call, event.session)
+                self._tickers.answered_by(event.call, now)
+            case PriceSeen():
+                if event.call is not None:
+                    self._call_over(event.call, event.session)
+                    self._tickers.answered_by(event.call, now)
+            case TradeSeen() | OrderRejected():
+                self._parts.sweeper.met(event.oms, event.account, now)
+            case _:
                 raise TypeError(f"no such event: {type(event).__name__}")
+        self._alarms.watched(event, now)
 
     def _wake_up(self, now: float, wall: float) -> None:
         while (what := self._parts.agenda.take(now)) is not None:
@@ -242,6 +254,7 @@ class KillSwitch:
                 self._alarms.believe(self._parts.watch.wake(what, now), now, wall)
             case ("call", int(number)):
                 self._parts.looks.failed(number)
+                self._tickers.failed(number, now)
                 self._parts.stir_up(self._parts.sweeper.timed_out(number, now, wall))
             case ("lane", Scope() as scope):
                 self._parts.stir.add(scope.oms)
@@ -253,6 +266,8 @@ class KillSwitch:
                 self._life.change(trip, Input.OVERDUE, f"not within {self.settings.confirm.deadline_s:g} s", now, wall)
             case ("remind", str(trip)):
                 self._life.remind(trip, now, wall)
+            case ("tickers", str(oms)):
+                self._tickers.go_on(oms, now)
             case ("snapshot", str(oms)):
                 self._links.snapshot(oms, now)
             case _:
@@ -306,6 +321,7 @@ class KillSwitch:
         """An answer was set aside: nothing more will come of its call, so it must not be waited for."""
         call = self._parts.book.end(number)
         self._parts.looks.failed(number)
+        self._tickers.failed(number, now)
         if call is not None:
             for trip in self._parts.sweeper.evidence.latched(call.oms):
                 self._parts.agenda.set(("look", trip.id), now + self.settings.retry.first_s)

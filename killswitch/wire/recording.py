@@ -7,7 +7,9 @@ A line says when (`at`, RFC 3339, as the event's adapter stamped it) and what:
 - a reading that was no value: `reading`, `labels` (null: unknown), `bad` (why), `feed`
 - a link to a feed's source: `feed`, `link` ("up" or "down")
 - an OMS session, which proves that a quiet account isn't stale: `oms`, `session`, `saw` ("up", "down",
-  "heard", or the list "positions" or "orders" of `account`)
+  "heard", the list "positions" or "orders" of `account`, or "prices" of `instrument` from here on)
+- what an OMS's reading is as old as: `oms`, `reading`, `labels`, `rests_on` (the instruments whose prices it
+  needs), and `lacks`, why it can't be told, where it can't
 - a start of the daemon (`start`, its name), and events that are missing here (`lost`, how many)
 
 `clock_s` is the monotonic clock at which the rules took it, so that a stepped wall clock moves nothing.
@@ -31,7 +33,9 @@ from killswitch.domain.messages import (
     Merged,
     OpenOrders,
     Positions,
+    PriceHeld,
     Reading,
+    RestsOn,
     SessionDown,
     SessionUp,
 )
@@ -69,8 +73,8 @@ class Missing(Event):
     lost: int
 
 
-Oms: TypeAlias = SessionUp | SessionDown | Heard | Positions | OpenOrders
-Recorded: TypeAlias = Reading | BadReading | FeedUp | FeedDown | Oms | Began | Missing
+Oms: TypeAlias = SessionUp | SessionDown | Heard | Positions | OpenOrders | PriceHeld
+Recorded: TypeAlias = Reading | BadReading | FeedUp | FeedDown | Oms | RestsOn | Began | Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,12 @@ def _said(event: Recorded) -> dict[str, Any]:
             return {"session": event.session, "saw": "positions", "account": event.account}
         case OpenOrders():
             return {"session": event.session, "saw": "orders", "account": event.account}
+        case PriceHeld():
+            return {"oms": event.oms, "session": event.session, "saw": "prices", "instrument": event.instrument}
+        case RestsOn():
+            lacks = {"lacks": event.lacks} if event.lacks else {}
+            told = {"oms": event.oms, "reading": event.name, "labels": dict(event.labels)}
+            return told | {"rests_on": list(event.instruments)} | lacks
         case Began():
             return {"start": event.daemon}
         case Missing():
@@ -299,8 +309,24 @@ def _session(keys: _Keys, wall: float) -> Oms:
             return SessionDown(wall=wall, oms=oms, gateway="", session=session, why="recorded")
         case "heard":
             return Heard(wall=wall, oms=oms, session=session)
+        case "prices":
+            return PriceHeld(wall=wall, oms=oms, session=session, instrument=keys.whole("instrument"))
         case _:
-            raise RecordingError("saw must be up, down, heard, positions or orders")
+            raise RecordingError("saw must be up, down, heard, positions, orders or prices")
+
+
+def _rests_on(keys: _Keys, wall: float) -> RestsOn:
+    instruments = keys.take("rests_on")
+    if not isinstance(instruments, list) or not all(isinstance(i, str) and 0 < len(i) <= 19 for i in instruments):
+        raise RecordingError("rests_on must be a list of instruments")
+    return RestsOn(
+        wall=wall,
+        oms=keys.text("oms"),
+        name=keys.text("reading"),
+        labels=_labels(keys.take("labels")),
+        instruments=tuple(sorted(instruments)),
+        lacks=keys.text("lacks", ""),
+    )
 
 
 def _began(keys: _Keys, wall: float) -> Began:
@@ -316,6 +342,7 @@ _KINDS: Final[dict[str, Callable[[_Keys, float], Recorded]]] = {
     "bad": _bad,
     "link": _link,
     "saw": _session,
+    "rests_on": _rests_on,
     "start": _began,
     "lost": _missing,
 }

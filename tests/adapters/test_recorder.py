@@ -86,9 +86,9 @@ def test_an_oms_s_events_are_recorded_as_the_readings_that_the_rules_take(tmp_pa
     made.see(Heard(wall=1.0, oms="other", session=2), 1.4)
     made.close()
     seen = [(e.name, str(e.value)) for line in lines(path) if isinstance(e := line.event, Reading)]
-    assert seen == [("position", "49.50"), ("hold", "1"), ("open_orders", "1")]
+    assert seen == [("position", "49.50"), ("hold", "1"), ("order", "1"), ("open_orders", "1")]
     kinds = [type(line.event).__name__ for line in lines(path)]
-    assert kinds == ["Began", "SessionUp", "Positions", "Reading", "Reading", "OpenOrders", "Heard", "Reading"]
+    assert kinds == ["Began", "SessionUp", "Positions", "Reading", "Reading", "OpenOrders", "Heard", *["Reading"] * 2]
 
 
 def test_files_are_bounded_in_size_and_number_and_hold_the_newest(tmp_path):

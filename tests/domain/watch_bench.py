@@ -7,16 +7,21 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    InstrumentRow,
+    Instruments,
     OpenOrders,
     Order,
     OrderEnded,
+    OrderRejected,
     OrderWorking,
     PositionRow,
     Positions,
     PositionSeen,
+    PriceSeen,
     Reading,
     SessionDown,
     SessionUp,
+    TradeSeen,
 )
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import FeedSpec, Label, LimitRule, OnUnknown, ScopeTemplate
@@ -64,8 +69,12 @@ def row(number, product, amount, hold=0):
     return PositionRow(number, product, Decimal(str(amount)), Decimal(str(hold)))
 
 
-def order(number, order_id, instrument=25):
-    return Order(account=number, order_id=order_id, instrument=instrument, entered_by=37)
+def order(number, order_id, instrument=25, **more):
+    return Order(**{"account": number, "order_id": order_id, "instrument": instrument, "entered_by": 37, **more})
+
+
+def market(instrument, base, quote):
+    return InstrumentRow(instrument, f"{base}{quote}", base, quote)
 
 
 class Bench:
@@ -133,9 +142,25 @@ class Bench:
     def working(self, held, at=None, session=1):
         return self.feed(OrderWorking(wall=WALL, oms="prime", session=session, order=held), at)
 
-    def ended(self, held, at=None, session=1):
-        event = OrderEnded(wall=WALL, oms="prime", session=session, order=held, state="Canceled")
+    def ended(self, held, at=None, session=1, state="Canceled"):
+        event = OrderEnded(wall=WALL, oms="prime", session=session, order=held, state=state)
         return self.feed(event, at)
+
+    def instruments(self, *rows, at=None, session=1, unreadable=0):
+        return self.feed(Instruments(wall=WALL, call=1, session=session, rows=rows, unreadable=unreadable), at)
+
+    def price(self, instrument, bid=None, ask=None, last=None, *, at=None, session=1):
+        prices = {"bid": bid, "ask": ask, "last": last}
+        said = {name: None if price is None else Decimal(str(price)) for name, price in prices.items()}
+        return self.feed(PriceSeen(wall=WALL, oms="prime", session=session, instrument=instrument, **said), at)
+
+    def trade(self, number=14, at=None, session=1, **more):
+        held = {"instrument": 25, "user": 37, "trade_id": 1, "order_id": 1, "quantity": None, "price": None, **more}
+        return self.feed(TradeSeen(wall=WALL, oms="prime", session=session, account=number, **held), at)
+
+    def refused(self, number=14, at=None, session=1, **more):
+        held = {"instrument": None, "user": None, "order_id": None, "client_order_id": 7, "reason": "no", **more}
+        return self.feed(OrderRejected(wall=WALL, oms="prime", session=session, account=number, **held), at)
 
     def rule_view(self, name):
         return {view.rule: view for view in self.watch.view(self.now)[0]}[name]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from killswitch.domain.settings import LimitRule, StaleRule
 from killswitch.domain.view import FeedView, RuleView
 from killswitch.domain.watch import kinds, limit
-from killswitch.domain.watch.readings import Silence, lanes_of
+from killswitch.domain.watch.readings import Silence
 from killswitch.domain.watch.roster import bad_text
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _of_absent(roster: Roster, rule: ReadingRule, labels: Labels, now: float) ->
     account = dict(labels).get("account")
     for feed, name in roster.lanes_of[rule.name]:
         oms = roster.feeds[feed].oms
-        if oms is None or account is None or not roster.holdings.is_listed(oms, name, account):
+        if oms is None or account is None or not roster.venue.is_listed(oms, name, account):
             continue
         proven_at = roster.readings.proven_at((feed, name, labels))
         lasts_s = rule.older_than_s if isinstance(rule, StaleRule) else roster.feeds[feed].stale_after_s
@@ -89,22 +89,34 @@ def _of_absent(roster: Roster, rule: ReadingRule, labels: Labels, now: float) ->
             if kinds.is_past(rule, kinds.NOTHING):
                 return kinds.sentence(rule, kinds.NOTHING, labels, now - proven_at)
             return _of_warmth(roster, rule, feed, labels, now)
+    for feed, name in roster.lanes_of[rule.name]:
+        oms = roster.feeds[feed].oms
+        if oms is not None and (why := roster.venue.why_not(oms, name, labels)):
+            return f"{rule.reading} was never heard ({limit.named(labels, why)})"
     return f"{rule.reading} was never heard ({limit.named(labels)})"
 
 
 def view(roster: Roster, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedView, ...]]:
     """The rules that watch readings, and the feeds, in the order of the configuration."""
     series_of: dict[str, list[tuple[SeriesKey, Series]]] = {name: [] for name in roster.rules}
+    untold: dict[str, list[Labels]] = {name: [] for name in roster.rules}
     for key, watched in sorted(roster.watched.items(), key=lambda item: item[0]):
         series = roster.readings.get(key)
         if series is not None:
             for rule, _ in watched.rules:
                 series_of[rule.name].append((key, series))
-    rules = tuple(_view_of_rule(roster, rule, series_of[rule.name], now) for rule in roster.rules.values())
+        elif key in roster.awaited:
+            for rule, _ in watched.rules:
+                untold[rule.name].append(key[2])
+    rules = tuple(
+        _view_of_rule(roster, rule, series_of[rule.name], untold[rule.name], now) for rule in roster.rules.values()
+    )
     return rules, tuple(_view_of_feed(roster, feed, now) for feed in roster.feeds.values())
 
 
-def _view_of_rule(roster: Roster, rule: ReadingRule, held: list[tuple[SeriesKey, Series]], now: float) -> RuleView:
+def _view_of_rule(
+    roster: Roster, rule: ReadingRule, held: list[tuple[SeriesKey, Series]], untold: list[Labels], now: float
+) -> RuleView:
     rooms, breaching = [], []
     for key, series in held:
         measured = kinds.measure(rule, key, series, roster, now)
@@ -116,7 +128,7 @@ def _view_of_rule(roster: Roster, rule: ReadingRule, held: list[tuple[SeriesKey,
         if stand is not None and stand.breached and (isinstance(rule, LimitRule) or kinds.is_past(rule, measured)):
             breaching.append(key[2])
     worst = min(rooms, default=None)
-    unknown = [k[2] for k, s in held if s.bad is not None or roster.is_unknown(rule, k, s, now)]
+    unknown = [k[2] for k, s in held if s.bad is not None or roster.is_unknown(rule, k, s, now)] + untold
     silent = any(roster.is_silent(rule, lane, now) for lane in roster.lanes_of[rule.name])
     if silent or rule.name in roster.missed:
         unknown.append(())  # the rule as a whole
@@ -135,9 +147,8 @@ def _view_of_rule(roster: Roster, rule: ReadingRule, held: list[tuple[SeriesKey,
 
 
 def _view_of_feed(roster: Roster, feed: FeedSpec, now: float) -> FeedView:
-    """The age is the oldest of the readings that rules watch, or of all where none does."""
-    lanes = lanes_of(feed)
-    used = tuple(lane for lane in lanes if roster.by_lane[lane]) or lanes
+    """The age is the oldest of the readings that rules watch, or of those it always has where none does."""
+    used = roster.told[feed.name]
     looks = [roster.readings.lane(lane).as_of for lane in used]
     heard = [as_of for as_of in looks if as_of is not None]
     whole = len(heard) == len(looks) and bool(looks)

@@ -1,7 +1,7 @@
 """The latest value of every series, its age, and when a series or a whole feed counts as stale.
 
-A series is (feed, reading, labels). A lane is (feed, reading): an OMS feed has three of them, any other feed
-one. A lane that fails as a whole is one fact, however many series it has; a series goes stale by itself
+A series is (feed, reading, labels). A lane is (feed, reading): an OMS feed has one for each built-in reading,
+any other feed one. A lane that fails as a whole is one fact, however many series it has; a series goes stale by itself
 only once its lane has been heard again after the series fell due, so that a source that stops speaking never
 looks like a thousand series stopping one by one. That may take as long as stale_after_s once more: by then the
 lane was heard or has failed itself.
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.undo import Table
-from killswitch.domain.watch.holdings import LISTED_BY
+from killswitch.domain.watch.shown import LISTED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import FeedSpec
     from killswitch.domain.undo import Agenda, Undo
-    from killswitch.domain.watch.holdings import Holdings
+    from killswitch.domain.watch.venue import Venue
 
 LaneKey: TypeAlias = tuple[str, str]
 SeriesKey: TypeAlias = "tuple[str, str, Labels]"
@@ -100,11 +100,9 @@ def lanes_of(feed: FeedSpec) -> tuple[LaneKey, ...]:
 class Readings:
     """Everything that was read, with its age. The caller commits what building it wrote."""
 
-    def __init__(
-        self, feeds: Iterable[FeedSpec], holdings: Holdings, undo: Undo, agenda: Agenda, started_at: float
-    ) -> None:
+    def __init__(self, feeds: Iterable[FeedSpec], venue: Venue, undo: Undo, agenda: Agenda, started_at: float) -> None:
         self._feeds: Final = {feed.name: feed for feed in feeds}
-        self._holdings: Final = holdings
+        self._venue: Final = venue
         self._agenda: Final = agenda
         self._started_at: Final = started_at
         self._links: Table[str, Link] = Table(undo)
@@ -157,12 +155,9 @@ class Readings:
         return max(series.as_of, self.proven_at(key) or series.as_of)
 
     def proven_at(self, key: SeriesKey) -> float | None:
-        """The last proven look at an OMS account's series, read or not; None for other feeds."""
-        feed = self._feeds[key[0]]
-        account = dict(key[2]).get("account") if feed.oms is not None else None
-        if feed.oms is None or account is None:
-            return None
-        return self._holdings.proven_at(feed.oms, key[1], account)
+        """The last proven look at an OMS's series, read or not; None for other feeds."""
+        oms = self._feeds[key[0]].oms
+        return None if oms is None else self._venue.proven_at(oms, key[1], key[2])
 
     def is_fresh(self, key: SeriesKey, series: Series, now: float) -> bool:
         return now < self.last_look(key, series) + self._feeds[key[0]].stale_after_s

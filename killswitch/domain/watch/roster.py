@@ -12,10 +12,11 @@ from killswitch.domain.settings import LimitRule, StaleRule, TemplateError
 from killswitch.domain.undo import Table
 from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.doubts import Doubts
-from killswitch.domain.watch.holdings import Holdings
 from killswitch.domain.watch.levels import levels_of
 from killswitch.domain.watch.peaks import Peaks
 from killswitch.domain.watch.readings import START_S, Readings, lanes_of
+from killswitch.domain.watch.shown import ALWAYS, PRICE
+from killswitch.domain.watch.venue import Venue
 from killswitch.domain.watch.windows import Windows
 
 if TYPE_CHECKING:
@@ -68,8 +69,10 @@ class Roster:
             rule.name: tuple(lane for lane, its in self.by_lane.items() if rule in its) for rule in rules
         }
         self.levels: Final = {rule.name: levels_of(rule) for rule in rules if isinstance(rule, LimitRule)}
-        self.holdings: Final = Holdings(undo)
-        self.readings: Final = Readings(feeds, self.holdings, undo, agenda, started_at)
+        # What a feed's age and silence are told of: the readings that rules watch, else those it always has.
+        self.told: Final[dict[str, tuple[LaneKey, ...]]] = {feed.name: self._told(feed) for feed in feeds}
+        self.venue: Final = Venue(undo)
+        self.readings: Final = Readings(feeds, self.venue, undo, agenda, started_at)
         self.doubts: Final = Doubts(undo)
         self.watched: Final[Table[SeriesKey, Watched]] = Table(undo)
         self.known: Final[Table[str, int]] = Table(undo)  # rule -> how many series
@@ -78,10 +81,32 @@ class Roster:
         self.windows: Final = Windows(undo)
         self.peaks: Final = Peaks(undo)
         self.missed: Final[Table[str, bool]] = Table(undo)  # rules said to know no series
+        self.awaited: Final[Table[SeriesKey, bool]] = Table(undo)  # an OMS's that never could be told; True: said so
         self.counts: Final[Table[str, int]] = Table(undo)  # feed -> readings
+
+    def _told(self, feed: FeedSpec) -> tuple[LaneKey, ...]:
+        lanes = lanes_of(feed)
+        watched = tuple(lane for lane in lanes if self.by_lane[lane])
+        return watched or tuple(lane for lane in lanes if feed.kind != "oms" or lane[1] in ALWAYS)
 
     def feeds_of(self, oms: str) -> tuple[str, ...]:
         return tuple(f.name for f in self.feeds.values() if f.kind == "oms" and f.oms == oms)
+
+    def needs_instruments(self, oms: str) -> bool:
+        """Some rule reads what comes of this OMS's prices."""
+        return any(self.by_lane[feed, PRICE] for feed in self.feeds_of(oms))
+
+    def prices_needed(self, oms: str) -> tuple[int, ...]:
+        """The instruments whose prices some rule rests on, as far as instruments are known; in order."""
+        needed: set[int] = set()
+        for feed in self.feeds_of(oms):
+            for rule in self.by_lane[feed, PRICE]:
+                named = dict(rule.where).get("instrument")
+                if named is None:
+                    needed.update(self.venue.markets.instruments(oms))
+                elif named.isascii() and named.isdigit() and 0 < int(named) < 2**63:
+                    needed.add(int(named))
+        return tuple(sorted(needed))
 
     def due(self, rule: str) -> float:
         """When a rule must know a series."""
@@ -116,7 +141,7 @@ class Roster:
         """A live session listed accounts whose series this rule would watch."""
         account = dict(rule.where).get("account")
         return any(
-            (oms := self.feeds[feed].oms) is not None and self.holdings.is_listed(oms, name, account)
+            (oms := self.feeds[feed].oms) is not None and self.venue.is_listed(oms, name, account)
             for feed, name in self.lanes_of[rule.name]
         )
 
@@ -126,11 +151,15 @@ class Roster:
     def silence_text(self, silence: Silence, series: Series | None, now: float) -> str:
         """Why a series, or a feed as a whole, counts as stale."""
         feed, name = silence.lane
+        oms, labels = self.feeds[feed].oms, silence.labels
+        why = self.venue.why_not(oms, name, labels) if oms is not None and labels is not None else ""
+        whose = (f"feed {feed}", *((why,) if why else ()))
         if silence.age_s is None:
             since = now - self.started_at
-            return f"{name} was never heard (feed {feed}; {since:.1f} s since the start)"
+            where = limit.named(labels or (), *whose, f"{since:.1f} s since the start")
+            return f"{name} was never heard ({where})"
         last = () if series is None else (f"last {limit.plain(series.value)}",)
-        where = limit.named(silence.labels or (), f"feed {feed}", *last)
+        where = limit.named(labels or (), *whose, *last)
         return f"{name} was not heard for {silence.age_s:.1f} s ({where})"
 
 

@@ -20,6 +20,7 @@ from killswitch.domain.watch.hearts import Hearts
 from killswitch.domain.watch.judge import Judge
 from killswitch.domain.watch.readings import Silence, lanes_of
 from killswitch.domain.watch.roster import Roster, Watched, bad_text, concerns, scope_of
+from killswitch.domain.watch.shown import ALWAYS, COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -61,7 +62,7 @@ class Watch:
         of_readings = tuple(rule for rule in rules if not isinstance(rule, FeedRule))
         self._roster: Final = Roster(feeds, of_readings, undo, agenda, started_at)
         self._readings: Final = self._roster.readings
-        self._holdings: Final = self._roster.holdings
+        self._venue: Final = self._roster.venue
         self._doubts: Final = self._roster.doubts
         self._judge: Final = Judge(self._roster, agenda)
         self._hearts: Final = Hearts(of_feeds, self._readings, undo, agenda, started_at)
@@ -83,12 +84,12 @@ class Watch:
             case FeedDown(feed=feed) if feed in self._roster.feeds:
                 self._readings.link_down(feed)
             case SessionUp():
-                if self._holdings.session_up(event.session, event.oms):
+                if self._venue.session_up(event.session, event.oms):
                     for feed in self._roster.feeds_of(event.oms):
                         self._link_up(feed, now)
             case SessionDown():
-                oms = self._holdings.session_down(event.session)
-                if oms is not None and not self._holdings.is_up(oms):
+                oms = self._venue.session_down(event.session)
+                if oms is not None and not self._venue.is_up(oms):
                     for feed in self._roster.feeds_of(oms):
                         self._readings.link_down(feed)
             case _:
@@ -100,6 +101,8 @@ class Watch:
         match what:
             case ("watch", "rule", str(name)) if name in self._roster.rules:
                 return tuple(self._look_for_series(self._roster.rules[name], now))
+            case ("watch", "await", (str(feed), str(of), tuple(labels))):
+                return tuple(self._still_awaited((feed, of, labels), now))
             case ("watch", "for" | "sum" | "old", str(name), (str(feed), str(of), tuple(labels))) if (
                 name in self._roster.rules
             ):
@@ -107,6 +110,16 @@ class Watch:
             case ("watch", "heart", str(name)):
                 return tuple(self._hearts.wake(name, now))
         return tuple(self._told(self._readings.wake(what, now), now))
+
+    # --- what must be asked for ----------------------------------------------------------------------------
+
+    def needs_instruments(self, oms: str) -> bool:
+        """Some rule reads what comes of this OMS's prices."""
+        return self._roster.needs_instruments(oms)
+
+    def prices_needed(self, oms: str) -> tuple[int, ...]:
+        """The instruments whose prices some rule rests on, as far as instruments are known; in order."""
+        return self._roster.prices_needed(oms)
 
     # --- readings ------------------------------------------------------------------------------------------
 
@@ -131,7 +144,7 @@ class Watch:
         return self._take((*lane, event.labels), value, now, as_of=as_of, source_at=source_at, merged=merged)
 
     def _on_oms(self, event: Event, now: float) -> list[Found]:
-        look = self._holdings.take(event, now)
+        look = self._venue.take(event, now)
         found: list[Found] = []
         if look is None:
             return found
@@ -144,11 +157,15 @@ class Watch:
                     found += self._on_bad((feed, seen.name), seen.labels, NOT_FINITE, now)
                 else:
                     key = (feed, seen.name, seen.labels)
-                    found += self._take(key, value, now, as_of=now if look.alive else None)
+                    as_of = now if seen.as_of is None and look.alive else seen.as_of
+                    found += self._take(key, value, now, as_of=as_of)
             for doubt in look.doubts:
                 found += self._on_bad((feed, doubt.name), doubt.labels, doubt.reason, now)
-            for name in look.proven:
-                found += self._told(self._readings.heard((feed, name), now, now), now)
+            for lack in look.lacks:
+                self._await((feed, lack.name, lack.labels), now)
+            for name, as_of in look.proven:
+                if name in ALWAYS or self._roster.by_lane[feed, name]:
+                    found += self._told(self._readings.heard((feed, name), now, as_of), now)
             found += self._hearts.heard(feed, now)
         return found
 
@@ -166,8 +183,9 @@ class Watch:
         if not self._roster.by_lane[lane]:
             return self._told(self._readings.heard(lane, now, as_of), now) if as_of is not None else found
         watched = self._roster.watched.get(key)
-        if watched is None:
-            watched = self._meet(key, found)
+        if watched is None or key in self._roster.awaited:
+            watched = watched or self._meet(key)
+            found += self._known(key, watched)
         if watched.rules:
             old = self._readings.get(key)
             changes = self._readings.observe(key, value, now, as_of=as_of, source_at=source_at)
@@ -193,7 +211,7 @@ class Watch:
             found += self._stray(lane, key[2], LACKS_LABEL, watched.lacking, now)
         return found
 
-    def _meet(self, key: SeriesKey, found: list[Found]) -> Watched:
+    def _meet(self, key: SeriesKey) -> Watched:
         """A series that is seen for the first time: who watches it, and with what scope."""
         rules, lacking = [], []
         for rule in self._roster.by_lane[key[:2]]:
@@ -205,12 +223,44 @@ class Watch:
                 continue
             rules.append((rule, scope))
             self._roster.known[rule.name] = (self._roster.known.get(rule.name) or 0) + 1
-            if self._roster.missed.pop(rule.name) and rule.on_stale is OnUnknown.WARN:
-                text = f"{rule.reading} is heard ({limit.named(key[2], f'feed {key[0]}')})"
-                found.append(warned("heard_again", rule, key[0], text))
         watched = Watched(tuple(rules), tuple(lacking))
         self._roster.watched[key] = watched
         return watched
+
+    def _known(self, key: SeriesKey, watched: Watched) -> list[Found]:
+        """A series is known: what was said of its absence is over."""
+        was_said = self._roster.awaited.pop(key)
+        text = f"{key[1]} is heard ({limit.named(key[2], f'feed {key[0]}')})"
+        return [
+            warned("heard_again", rule, key[0], text)
+            for rule, _ in watched.rules
+            if (self._roster.missed.pop(rule.name) or was_said) and rule.on_stale is OnUnknown.WARN
+        ]
+
+    def _await(self, key: SeriesKey, now: float) -> None:
+        """A series of an OMS that can't be told: unless it can before, it counts as silent after stale_after_s.
+
+        One that could be told before ages by itself.
+        """
+        if not self._roster.by_lane[key[:2]] or key in self._roster.awaited or self._readings.get(key) is not None:
+            return
+        if key not in self._roster.watched:
+            self._meet(key)
+        self._roster.awaited[key] = False
+        self._agenda.set(("watch", "await", key), now + self._roster.feeds[key[0]].stale_after_s)
+
+    def _still_awaited(self, key: SeriesKey, now: float) -> list[Found]:
+        if self._roster.awaited.get(key) is not False:
+            return []
+        if self._readings.is_silent(key[:2], now):  # which is said of it as a whole, with whatever it lacks
+            self._agenda.set(("watch", "await", key), now + self._roster.feeds[key[0]].stale_after_s)
+            return []
+        self._roster.awaited[key] = True
+        text = self._roster.silence_text(Silence(key[:2], key[2], None), None, now)
+        found: list[Found] = []
+        for rule, scope in self._roster.watched[key].rules:
+            found += _unknown(rule, scope, "stale", text, labels=key[2], feed=key[0])
+        return found
 
     # --- bad readings --------------------------------------------------------------------------------------
 
@@ -313,6 +363,8 @@ class Watch:
             return []
         if any(self._readings.is_silent(lane, now) for lane in lanes):
             return []  # the lane says so itself; when it is back the rule is looked at again
+        if rule.reading in COUNTED and self._roster.is_listed(rule):
+            return []  # nothing happened yet, and that is known
         self._roster.missed[rule.name] = True
         text = f"no series of {rule.reading} that this rule watches was heard by now"
         if self._roster.is_listed(rule):

@@ -1,0 +1,147 @@
+"""Proofs: as of when an OMS's readings are known to hold.
+
+The vendor's subscriptions speak on change only, so a look is three things: a list, an event, or a Ping answered
+on a session on which that was listed or subscribed to. A new session has listed nothing yet: what happened while
+there was none is unknown until its first lists are in. A reading that is worked out of others is as old as the
+oldest of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from killswitch.domain.undo import Table
+from killswitch.domain.watch.shown import EVENTS, LISTED_BY, PRICE, PRICES
+
+if TYPE_CHECKING:
+    from killswitch.domain.messages import Labels
+    from killswitch.domain.undo import Undo
+
+Told: TypeAlias = "tuple[str, str, Labels]"
+"""(OMS, reading, labels)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rests:
+    """The prices that a reading rests on. `lacks`: why it can't be told; `until`: the last look before that."""
+
+    instruments: frozenset[str]
+    lacks: str = ""
+    until: float | None = None
+
+
+class Proofs:
+    """Sessions, what each has listed or subscribed to, and when it was last heard."""
+
+    def __init__(self, undo: Undo) -> None:
+        self._sessions: Table[int, str] = Table(undo)
+        self._heard: Table[int, float] = Table(undo)
+        self._listed: Table[tuple[int, str], frozenset[str]] = Table(undo)
+        """(session, list or subscription) -> accounts, or instruments"""
+        self._kept: Table[tuple[str, str, str], float] = Table(undo)  # from sessions that are gone
+        self._rests: Table[Told, Rests] = Table(undo)
+
+    # --- sessions
+
+    def session_up(self, session: int, oms: str) -> bool:
+        """True when it is the only session of that OMS: its link is back. Account events are subscribed on it."""
+        first = not self.is_up(oms)
+        self._sessions[session] = oms
+        self._listed[session, EVENTS] = frozenset(("",))
+        return first
+
+    def session_down(self, session: int) -> str | None:
+        """The OMS of it; None for a session that wasn't up. What was proven on it keeps its time."""
+        oms = self._sessions.pop(session)
+        if oms is None:
+            return None
+        heard = self._heard.pop(session)
+        for what in dict.fromkeys(LISTED_BY.values()):
+            for which in sorted(self._listed.pop((session, what)) or ()):
+                key = (oms, what, which)
+                if heard is not None:
+                    self._kept[key] = max(heard, self._kept.get(key) or heard)
+        return oms
+
+    def is_up(self, oms: str) -> bool:
+        return oms in self._sessions.values()
+
+    def oms_of(self, session: int) -> str | None:
+        """The OMS of a session that is up."""
+        return self._sessions.get(session)
+
+    def is_oldest(self, session: int, oms: str) -> bool:
+        """Of the live sessions of an OMS: what has no id is counted on one of them only."""
+        return session == min((n for n, its in self._sessions.items() if its == oms), default=None)
+
+    # --- what is heard
+
+    def hear(self, session: int, now: float) -> None:
+        self._heard[session] = now
+
+    def show(self, session: int, what: str, which: str) -> bool:
+        """Something was listed, or is subscribed to, on a session. True: it wasn't before."""
+        held = self._listed.get((session, what)) or frozenset()
+        if which in held:
+            return False
+        self._listed[session, what] = held | {which}
+        return True
+
+    def shows(self, session: int, what: str) -> bool:
+        """Something of this kind was listed on that session."""
+        return bool(self._listed.get((session, what)))
+
+    def is_listed(self, oms: str, what: str, which: str | None) -> bool:
+        """That one, or with None any, was listed on a session that is up."""
+        for session, its_oms in self._sessions.items():
+            held = self._listed.get((session, what)) if its_oms == oms else None
+            if held and (which is None or which in held):
+                return True
+        return False
+
+    # --- as of when
+
+    def at(self, oms: str, what: str, which: str) -> float | None:
+        """The last look that proves one account's, or one instrument's, in `now`'s seconds."""
+        times = [self._kept.get((oms, what, which))]
+        times += [
+            self._heard.get(session)
+            for session, its_oms in self._sessions.items()
+            if its_oms == oms and which in (self._listed.get((session, what)) or ())
+        ]
+        return max((t for t in times if t is not None), default=None)
+
+    def proven_at(self, oms: str, name: str, labels: Labels) -> float | None:
+        """The last look that proves a reading. None: it was never proven."""
+        if name == PRICE:
+            rests = self._rests.get((oms, name, labels))
+            if rests is None:
+                return None
+            return rests.until if rests.lacks else self._of_prices(oms, rests.instruments)
+        what = LISTED_BY.get(name)
+        if what is None:
+            return None
+        which = "" if what == EVENTS else dict(labels).get("account")
+        return None if which is None else self.at(oms, what, which)
+
+    def _of_prices(self, oms: str, instruments: frozenset[str]) -> float | None:
+        """The oldest of these prices; `instruments` isn't empty. Never later than what holds."""
+        times = [self.at(oms, PRICES, instrument) for instrument in instruments]
+        return None if None in times else min(t for t in times if t is not None)
+
+    def rest(self, told: Told, instruments: frozenset[str], lacks: str) -> bool:
+        """From now on a reading rests on these prices, or can't be told. True: it didn't before."""
+        before = self._rests.get(told)
+        if before is not None and before.instruments == instruments and before.lacks == lacks:
+            return False
+        until = None
+        if lacks and before is not None:
+            until = before.until if before.lacks else self.proven_at(*told)
+        self._rests[told] = Rests(instruments, lacks, until)
+        return True
+
+    def lacks(self, told: Told) -> str:
+        """Why a reading can't be told; "" for one that can, or of which nothing is known."""
+        rests = self._rests.get(told)
+        return "" if rests is None else rests.lacks
