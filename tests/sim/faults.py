@@ -52,6 +52,7 @@ FAULTS = {
     "rule breach": 0.4,
     "tick twice": 0.2,
     "tick late": 0.2,
+    "market noise": 0.5,  # prices, trades and refused orders, in any order
     "unlisted account": 0.2,  # an account that the configuration doesn't name
 }
 

@@ -19,6 +19,7 @@ from killswitch.domain.messages import (
     CancelAllOrders,
     CancelOrder,
     CauseAdded,
+    ListInstruments,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
@@ -29,6 +30,7 @@ from killswitch.domain.messages import (
     OrderWorking,
     Record,
     SetAside,
+    SubscribePrice,
     Tripped,
     WasReset,
 )
@@ -202,7 +204,7 @@ class Judge:
                 oms, what = self._reach(action)
                 self._in_a_latch(oms, what, action)
                 self.life.unanswered[action.call] = (oms, action.session, what)
-            case ListOpenOrders() | ListUserAccounts() | ListPositions():
+            case ListOpenOrders() | ListUserAccounts() | ListPositions() | ListInstruments() | SubscribePrice():
                 self._number(action)
             case AnnounceTrip():
                 view = action.trip

@@ -19,6 +19,9 @@ from killswitch.domain.messages import (
     CancelAllOrders,
     CancelOrder,
     CancelRejected,
+    InstrumentRow,
+    Instruments,
+    ListInstruments,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
@@ -28,10 +31,12 @@ from killswitch.domain.messages import (
     OrderEnded,
     OrderWorking,
     Positions,
+    PriceSeen,
     Sent,
     SessionDown,
     SessionUp,
     SignInRefused,
+    SubscribePrice,
 )
 from killswitch.domain.scope import EVERY
 from tests.sim.exchange import hits
@@ -41,7 +46,8 @@ if TYPE_CHECKING:
     from tests.sim.exchange import Exchange, Resting
     from tests.sim.world import World
 
-Call = CancelAllOrders | CancelOrder | ListOpenOrders | ListUserAccounts | ListPositions
+Listing = ListOpenOrders | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice
+Call = CancelAllOrders | CancelOrder | Listing
 
 RECEIVED = Answer(AnswerKind.RECEIVED, "ok")
 UNCLEAR = (
@@ -56,6 +62,7 @@ REFUSED = (
     Answer(AnswerKind.REFUSED, "100", 100, "Invalid Request"),
     Answer(AnswerKind.REFUSED, "106", 106, "Not Supported"),
 )
+AGAIN = Answer(AnswerKind.RECEIVED, "909", 909, "Already Subscribed.")
 ABSENT = Answer(AnswerKind.ABSENT, "104", 104, "Resource Not Found")
 
 
@@ -76,6 +83,7 @@ class Connection:
     writing: bool = False
     alive: bool = True
     silent: bool = False  # nothing comes back any more
+    prices: set[int] = field(default_factory=set)  # the instruments that were subscribed to
     last_arrival: float = 0.0
 
 
@@ -203,6 +211,24 @@ class Link:
                     rows=self.world.position_rows(call.account),
                 )
                 self._answer(held, call, event)
+            case ListInstruments():
+                rows = tuple(InstrumentRow(i, f"C{i}USD", f"C{i}", "USD") for i in self.exchange.instruments)
+                listed = Instruments(wall=self.world.wall, call=call.call, session=call.session, rows=rows)
+                self._market(held, call, listed)
+            case SubscribePrice():
+                again = call.instrument in held.prices
+                held.prices.add(call.instrument)
+                known = call.instrument in self.exchange.instruments
+                refusal = self._generic(call, AGAIN if again else ABSENT)
+                price = self.world.price(held.session, call.oms, call.instrument, call=call.call)
+                self._market(held, call, refusal if again or not known else price)
+
+    def _market(self, held: Connection, call: Call, event: Instruments | PriceSeen | Answered) -> None:
+        faults, rng = self.world.faults, self.world.rng
+        if faults.hit("list lost"):
+            return
+        told = self._generic(call, rng.choice((*UNCLEAR, *REFUSED))) if faults.hit("list refused") else event
+        self._answer(held, call, told, rng.uniform(0.05, 2.0) if faults.hit("list late") else None)
 
     def _answer(self, held: Connection, call: Call, event: Event, delay: float | None = None) -> None:
         wait = self.world.rng.uniform(0.0005, 0.01) if delay is None else delay

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import count
 from random import Random
@@ -26,18 +26,23 @@ from killswitch.domain.messages import (
     DropSession,
     EverythingTripped,
     FeedUp,
+    ListInstruments,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
     LookRequested,
+    OrderRejected,
     PositionRow,
     Preview,
+    PriceSeen,
     Reading,
     Receipt,
     Record,
     Restored,
     Stopping,
+    SubscribePrice,
     Tick,
+    TradeSeen,
     TripRequested,
     Withdraw,
 )
@@ -72,6 +77,7 @@ CALM_S = 60.0  # every latched scope must be confirmed within these
 TRACE = int(os.environ.get("TRACE", "60"))  # the last steps that are shown of a seed that failed
 STEPS_MAX = 6_000
 RULE = "big-position"
+WHOLE_ACCOUNT = ScopeTemplate(oms="prime", account=11)
 
 
 @dataclass(frozen=True)
@@ -154,10 +160,13 @@ class World:
             scope=ScopeTemplate(oms="prime", account=Label("account")),
         )  # fmt: skip
         feeds = [FeedSpec(name="sizes", kind="mqtt", stale_after_s=10_000.0, reading="size")]
+        rules = [rule]
         if self.rng.random() < 0.3:
             feeds.append(FeedSpec(name="oms", kind="oms", stale_after_s=1000.0, oms="prime", snapshot_every_s=5.0))
+            # Never past its limit: it makes the core ask for instruments and prices while it has more urgent things.
+            rules.append(replace(rule, name="price", reading="price", above=Decimal(10**9), scope=WHOLE_ACCOUNT))
         return Settings(
-            daemon="ks", boot="b0", sites=sites, feeds=tuple(feeds), rules=(rule,),
+            daemon="ks", boot="b0", sites=sites, feeds=tuple(feeds), rules=tuple(rules),
             confirm=ConfirmPolicy(
                 empties=self.rng.choice((1, 2, 2, 3)), settle_s=0.05, deadline_s=1.5, guard_every_s=1.0
             ),
@@ -288,6 +297,8 @@ class World:
             case CancelAllOrders() | CancelOrder() | ListOpenOrders() | ListUserAccounts() | ListPositions():
                 if isinstance(action, ListUserAccounts):
                     self.asked_users[action.call] = (action.oms, action.user)
+                self._link(action.session).submit(action)
+            case ListInstruments() | SubscribePrice():
                 self._link(action.session).submit(action)
             case Withdraw():
                 for link in self.links:
@@ -430,6 +441,7 @@ class World:
             ("stopped in order", self._stop),
             ("frozen process", self._freeze),
             ("broker away", self.senders.down),
+            ("market noise", self._market),
         ):
             if faults.has(name):
                 for when in ticks:
@@ -616,6 +628,38 @@ class World:
         tough = self.faults.hit("straggler")
         numbered = not self.faults.hit("no order id")
         exchange.enter(where, user, self.rng.choice(exchange.instruments), named=named, tough=tough, numbered=numbered)
+
+    def price(self, session: int, oms: str, instrument: int, *, call: int | None = None) -> PriceSeen:
+        """Prices as they may come: 0 on the wire is None here."""
+        bid, ask, last = (
+            None if self.rng.random() < 0.2 else Decimal(self.rng.randint(1, 10**6)) / 100 for _ in range(3)
+        )
+        return PriceSeen(
+            wall=self.wall, oms=oms, session=session, instrument=instrument, bid=bid, ask=ask, last=last, call=call
+        )
+
+    def _market(self) -> None:
+        """What the market tells means nothing to what is latched."""
+        rng = self.rng
+        link = rng.choice(self.links)
+        held, exchange = link.connection, link.exchange
+        if held is None or held.silent:
+            return
+        account, instrument = rng.choice(self.configured[exchange.oms]), rng.choice(exchange.instruments)
+        number = rng.choice((None, rng.randint(1, 50)))
+        event = rng.choice((
+            self.price(held.session, exchange.oms, instrument),
+            TradeSeen(
+                wall=self.wall, oms=exchange.oms, session=held.session, account=account,
+                instrument=rng.choice((None, instrument)), user=rng.choice((None, 31)), trade_id=number,
+                order_id=number, quantity=rng.choice((None, Decimal(1))), price=rng.choice((None, Decimal(100))),
+            ),
+            OrderRejected(
+                wall=self.wall, oms=exchange.oms, session=held.session, account=account, instrument=None, user=None,
+                order_id=None, client_order_id=number, reason="Not_Enough_Funds",
+            ),
+        ))  # fmt: skip
+        self.after(rng.uniform(0.0005, 0.01), lambda: self.post(event) if held.alive and not held.silent else None)
 
     def _disconnect(self) -> None:
         self.rng.choice(self.links).go_down("connection reset", self.rng.uniform(0.02, 1.0))
