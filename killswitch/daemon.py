@@ -34,6 +34,7 @@ from killswitch.domain.messages import (
     ClearTrip,
     Event,
     EverythingTripped,
+    Keep,
     Preview,
     Receipt,
     Record,
@@ -216,7 +217,8 @@ class Daemon:
         """Who carries out what. An action that nobody owns here (no broker) is done by leaving it."""
         oms = oms_owner(self._links)
         owners: dict[type[Action], Callable[[Action], None]] = dict.fromkeys(OMS_ACTIONS, oms)
-        owners[Record] = self._keep
+        owners[Record] = self._record
+        owners[Keep] = self._keep
         owners[Receipt] = self._receipt
         owners[Preview] = self._preview
         owners[AnnounceEvent] = self._event
@@ -253,6 +255,10 @@ class Daemon:
     # --- owners and callbacks
 
     def _keep(self, action: Action) -> None:
+        assert isinstance(action, Keep)
+        self._journal.keep(action)
+
+    def _record(self, action: Action) -> None:
         assert isinstance(action, Record)
         self._journal.do(action)
         if isinstance(action.body, Tripped):
@@ -334,7 +340,7 @@ class Daemon:
             else:
                 left = "unknown" if trip.orders_left is None else trip.orders_left
                 log.error("stopping: %s: %s is NOT confirmed, orders left: %s", trip.trip, trip.scope.in_words(), left)
-        self._loop.hand_out(self._switch.end(self._wall()))
+        self._loop.hand_out(self._switch.end(now(), self._wall()))
         if self._commands is not None:
             await self._commands.flush(FLUSH_S)
         self._http.stop()

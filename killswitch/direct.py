@@ -140,7 +140,7 @@ async def trip(
                         if seen is not None and seen != view:
                             view = seen
                             show(seen)
-            house.loop.hand_out(house.switch.end(time.time()))
+            house.loop.hand_out(house.switch.end(now(), time.time()))
             for task in tasks:
                 task.cancel()
     finally:

@@ -24,8 +24,10 @@ from killswitch.adapters.journal_store import (
     Store,
     place,
     read_rows,
+    read_windows,
     verify,
 )
+from killswitch.adapters.journal_windows import newest
 from killswitch.domain.messages import (
     Called,
     Commanded,
@@ -47,13 +49,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from killswitch.adapters.journal_store import Waiting
-    from killswitch.domain.messages import Event
+    from killswitch.adapters.journal_windows import Windows
+    from killswitch.domain.messages import Event, Keep
 
 __all__ = ["Journal", "JournalError", "JournalInUse", "JournalUnreadable", "read_rows", "verify"]
 
 RETRY_S: Final = 0.5
 REPEAT_S: Final = 5.0
 """The same failure is reported again after this."""
+REPEAT_WINDOWS_S: Final = 60.0
 BATCH: Final = 1_000
 WAITING_MAX: Final = 100_000
 """Records waiting for the disk. At the limit those of calls and lists that are not urgent are dropped, counted
@@ -75,11 +79,17 @@ class Journal:
         self._waiting: deque[Waiting] = deque()
         self._writing: tuple[Waiting, ...] = ()
         self._room_at = WAITING_MAX
+        # As many as there are series at the most: of each window only the newest waits.
+        self._windows: Windows = {}
+        self._broken_windows: tuple[bytes, ...] = ()
+        self._windows_at = 0.0  # not to be tried again before
+        self._last_n = 0
         self._wake = asyncio.Event()
         self._one_writes = asyncio.Lock()
         self._closing = False
         self._closed = False
         self._said = ("", 0.0)
+        self._said_of_windows = 0.0
         self.dropped = 0
 
     @classmethod
@@ -110,14 +120,29 @@ class Journal:
             self._put((action.n, data))
         self._to_spool(action.n, data)
 
+    def keep(self, action: Keep) -> None:
+        """Take windows; never waits, never raises for the disk. They are written when no record waits."""
+        newest(self._windows, action)
+        self._wake.set()
+
     async def run(self) -> None:
         """Write what waits, one transaction after the other, until `close`."""
         while not self._closed and (self._waiting or not self._closing):
-            if not self._waiting:
-                self._wake.clear()
+            if self._waiting:
+                if not await self._write():
+                    await asyncio.sleep(RETRY_S)
+            elif not self._windows:
+                await self._news(None)
+            elif (wait_s := self._windows_at - time.monotonic()) > 0:
+                await self._news(wait_s)  # a record must not wait for what windows wait for
+            else:
+                await self._write_windows()
+
+    async def _news(self, within_s: float | None) -> None:
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
                 await self._wake.wait()
-            elif not await self._write():
-                await asyncio.sleep(RETRY_S)
 
     async def close(self, limit_s: float = 5.0) -> int:
         """Flush and close. What the database doesn't take in time goes to the spool, synced.
@@ -131,6 +156,8 @@ class Journal:
                 while self._waiting or self._one_writes.locked():
                     if not await self._write():
                         await asyncio.sleep(RETRY_S / 5)
+                if self._windows:
+                    await self._write_windows()
         self._closed = True
         lost = self._spool_the_rest()
         with contextlib.suppress(TimeoutError):
@@ -167,7 +194,10 @@ class Journal:
             except (sqlite3.Error, OSError) as error:
                 self._waiting.extend(spooled)
                 warnings.append(f"the spool can't be committed for now: {error}")
-        return replace(restored, fresh=self._store.made, warnings=(*warnings, *restored.warnings))
+        self._last_n = restored.next_n - 1
+        kept, self._broken_windows, warning = read_windows(self._path)
+        warnings += [*restored.warnings, *filter(None, [warning])]
+        return replace(restored, fresh=self._store.made, warnings=tuple(warnings), kept=kept, wall=self._wall())
 
     def _read_spool(self, warnings: list[str]) -> Sequence[Waiting]:
         try:
@@ -220,7 +250,38 @@ class Journal:
         self._written(max(n for n, _ in batch), placed.moved)
         return True
 
+    async def _write_windows(self) -> None:
+        """Another transaction. What fails is reported and waits again, unless something newer came of it."""
+        async with self._one_writes:
+            if self._closed:
+                return
+            windows, self._windows = self._windows, {}
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(self._thread, self._store.keep, windows, self._broken_windows)
+            except (sqlite3.Error, OSError) as error:
+                self._windows = windows | self._windows
+                self._windows_failed(f"the rules' windows can't be kept: {error}")
+            except BaseException:
+                self._windows = windows | self._windows  # cancelled: to write them twice does no harm
+                raise
+            else:
+                self._broken_windows = ()
+                if self._said_of_windows:
+                    # No record may come for hours that would say that the disk is there again.
+                    self._said_of_windows = 0.0
+                    self._submit(Journalled(wall=self._wall(), n=self._last_n))
+
+    def _windows_failed(self, why: str) -> None:
+        """Said seldom: a record that is written in between takes it back, and it would be told again and again."""
+        now = time.monotonic()
+        self._windows_at = now + RETRY_S
+        if not self._said_of_windows or now - self._said_of_windows >= REPEAT_WINDOWS_S:
+            self._said_of_windows = now
+            self._submit(JournalFailed(wall=self._wall(), why=why))
+
     def _written(self, last: int, moved: int) -> None:
+        self._last_n = max(last, self._last_n)
         self._said = ("", 0.0)
         if moved:
             self._failed(f"{moved} records were kept under new numbers, since theirs were taken")

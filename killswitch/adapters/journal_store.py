@@ -12,6 +12,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from killswitch.adapters import journal_windows
 from killswitch.wire.record import GENESIS, Row, Verdict, encode, link, read_row, renumber
 from killswitch.wire.record import verify as verify_rows
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from killswitch.domain.messages import Record
+    from killswitch.adapters.journal_windows import Windows
+    from killswitch.domain.messages import Keep, Record
 
 BUSY_MS: Final = 250
 """How long a write waits for another program's lock before that is reported."""
@@ -81,6 +83,15 @@ def read_rows(path: Path) -> Iterator[Row]:
 def verify(path: Path) -> Verdict:
     """Whether the hash chain holds. Raises JournalUnreadable, JournalInUse."""
     return verify_rows(read_rows(path))
+
+
+def read_windows(path: Path) -> tuple[tuple[Keep, ...], tuple[bytes, ...], str]:
+    """What was kept of windows, the keys of rows that can't be read, and a warning or "". Never raises for them."""
+    try:
+        with contextlib.closing(_open_to_read(path)) as connection:
+            return journal_windows.read(connection)
+    except JournalError as error:
+        return (), (), f"the windows that were kept can't be read, and must warm up again: {error}"
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
@@ -237,6 +248,15 @@ class Store:
                 self.close()
             raise
         return placed
+
+    def keep(self, windows: Windows, broken: Sequence[bytes]) -> None:
+        """Another transaction, of windows and no records. Raises sqlite3.Error, OSError; then nothing is written."""
+        try:
+            journal_windows.write(self.connect(), windows, broken)
+        except BaseException:
+            if self._connection is not None and self._connection.in_transaction:
+                self.close()
+            raise
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

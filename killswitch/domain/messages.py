@@ -628,6 +628,48 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """Readings of a window that leave it together: from `began` on they came, and they leave a window after `at`.
+
+    `count` and `total` of them; of a drawdown's values the highest, which something lower replaced at `at`. The
+    last slice of a drawdown's window is the value that held when it was told. Times are `now`'s seconds.
+    """
+
+    began: float
+    at: float
+    count: int
+    total: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class KeptWindow:
+    """What a rule's window over one series held. No slices: forget it.
+
+    `definition`: the rule as far as the window's content hangs on it. `since`: from when on it has been watched.
+    """
+
+    rule: str
+    definition: str
+    feed: str
+    reading: str
+    labels: Labels
+    since: float
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep these windows for a restart, in the place of what was kept of them before, all or none of them.
+
+    Times in them are seconds of a clock that showed `clock_s` when the wall clock showed `wall`.
+    """
+
+    wall: float
+    clock_s: float
+    windows: tuple[KeptWindow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The answer to a command. `token` is the one that came with it. `durable` False: not yet on disk."""
 
@@ -739,6 +781,7 @@ Action: TypeAlias = (
     | Withdraw
     | DropSession
     | Record
+    | Keep
     | Receipt
     | Acknowledge
     | AnnounceTrip
@@ -923,7 +966,10 @@ class UsedCommand:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What the journal's fold found. `fresh`: there was no journal, a new one was made."""
+    """What the journal's fold found. `fresh`: there was no journal, a new one was made.
+
+    `kept`: the windows that were kept, each with the clocks of then; `wall`: when they were read.
+    """
 
     trips: tuple[LatchedTrip, ...] = ()
     commands: tuple[UsedCommand, ...] = ()
@@ -932,3 +978,5 @@ class Restored:
     serial: int = 0  # how many trips there ever were, for new ids
     fresh: bool = False
     warnings: tuple[str, ...] = ()
+    kept: tuple[Keep, ...] = ()
+    wall: float = 0.0

@@ -31,6 +31,7 @@ from killswitch.domain.messages import (
     Instruments,
     JournalFailed,
     Journalled,
+    Keep,
     LinkFailed,
     LookRequested,
     Lost,
@@ -71,6 +72,7 @@ from killswitch.domain.trips import (
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from killswitch.domain.messages import KeptWindow
     from killswitch.domain.settings import Settings
     from killswitch.domain.view import View
 
@@ -252,6 +254,8 @@ class KillSwitch:
         match what:
             case ("watch", *_):
                 self._alarms.believe(self._parts.watch.wake(what, now), now, wall)
+            case ("keep", *_):
+                self._keep(self._parts.watch.memory.wake(what, now), now, wall)
             case ("call", int(number)):
                 self._parts.looks.failed(number)
                 self._tickers.failed(number, now)
@@ -335,10 +339,11 @@ class KillSwitch:
         self._parts.undo.commit()
         return self._parts.outbox.take()
 
-    def end(self, wall: float) -> tuple[Action, ...]:
-        """The last record of an orderly stop: what is not confirmed, in words."""
+    def end(self, now: float, wall: float) -> tuple[Action, ...]:
+        """The end of an orderly stop: a record of what is not confirmed, and the windows as they stand."""
         left = ", ".join(t.id for t in self._parts.trips.values() if t.state is not State.CONFIRMED)
         self._parts.outbox.record(Stopped(self._parts.settings.daemon, left), wall)
+        self._keep(self._parts.watch.memory.all(now), now, wall)
         self._parts.undo.commit()
         return self._parts.outbox.take()
 
@@ -347,6 +352,10 @@ class KillSwitch:
         call = self._parts.book.answered(number, session)
         if call is not None:
             self._parts.agenda.clear(("call", call.number))
+
+    def _keep(self, windows: tuple[KeptWindow, ...], now: float, wall: float) -> None:
+        if windows:
+            self._parts.outbox.put(Keep(wall, now, windows))
 
     def _stir_call(self, session: int) -> None:
         held = self._parts.book.sessions.get(session)

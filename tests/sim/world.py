@@ -400,7 +400,7 @@ class World:
             return
         self._turn(Stopping(wall=self.wall))
         if self.running:
-            self._pass(self.core.end(self.wall))
+            self._pass(self.core.end(self.now, self.wall))
             self.journal.flush()
             self._crash()
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from killswitch.domain.settings import ReadingRule
     from killswitch.domain.undo import Agenda
     from killswitch.domain.watch.kinds import Measured
+    from killswitch.domain.watch.memory import Memory
     from killswitch.domain.watch.readings import Series, SeriesKey
     from killswitch.domain.watch.roster import Roster
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class Judge:
     """How every series stands to every rule that watches it."""
 
-    def __init__(self, roster: Roster, agenda: Agenda) -> None:
+    def __init__(self, roster: Roster, memory: Memory, agenda: Agenda) -> None:
         self._roster: Final = roster
+        self._memory: Final = memory
         self._agenda: Final = agenda
 
     def reading(
@@ -118,8 +120,10 @@ class Judge:
         self._look_back(rule, key, series, now)
         if merged is not None and merged.count:
             windows.add(rule, key, merged.total, now, count=merged.count)
+            self._memory.add(rule, key, merged.total, now, count=merged.count)
         if arrived:
             windows.add(rule, key, series.value, now)
+            self._memory.add(rule, key, series.value, now)
         found = self._place(rule, scope, key, series, now, measured=self._measure(rule, key, series, now))
         grows_at = windows.grows_at(rule, key)
         if grows_at is None:
@@ -133,6 +137,7 @@ class Judge:
         peaks = self._roster.peaks
         peaks.expire(rule, key, now)
         self._look_back(rule, key, series, now)
+        self._memory.replace(rule, key, series.value, now)
         peaks.add(rule, key, series.value, now)
         return self._place(rule, scope, key, series, now, measured=self._measure(rule, key, series, now))
 

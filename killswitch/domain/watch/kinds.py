@@ -101,6 +101,19 @@ def window_s(rule: ReadingRule) -> float:
             assert_never(rule)
 
 
+def definition(rule: ReadingRule) -> str:
+    """The rule as far as the content of its windows hangs on it; "" for one that has none."""
+    match rule:
+        case LimitRule() | StaleRule():
+            return ""
+        case RateRule():
+            return repr((rule.kind, rule.reading, rule.where, rule.per_s, rule.sum))
+        case DrawdownRule():
+            return repr((rule.kind, rule.reading, rule.where, rule.window_s))
+        case _:
+            assert_never(rule)
+
+
 def in_words(rule: ReadingRule) -> str:
     """Its limit, such as "above 50.0" or "more than 100 readings in 10.0 s"."""
     match rule:

@@ -49,15 +49,15 @@ def _of_series(roster: Roster, rule: ReadingRule, key: SeriesKey, series: Series
     measured = kinds.measure(rule, key, series, roster, now)
     if kinds.is_past(rule, measured):
         return kinds.sentence(rule, measured, key[2], age_s)
-    return _of_warmth(roster, rule, key[0], key[2], now)
+    return _of_warmth(roster, rule, key, now)
 
 
-def _of_warmth(roster: Roster, rule: ReadingRule, feed: str, labels: Labels, now: float) -> str | None:
+def _of_warmth(roster: Roster, rule: ReadingRule, key: SeriesKey, now: float) -> str | None:
     """A window that isn't whole yet is no knowledge."""
-    left_s = roster.warm_in_s(rule, feed, now)
+    left_s = roster.warm_in_s(rule, key, now)
     if not left_s:
         return None
-    where = limit.named(labels, f"feed {feed}")
+    where = limit.named(key[2], f"feed {key[0]}")
     return f"{rule.reading} is warming: its window of {kinds.window_s(rule):.1f} s is whole in {left_s:.1f} s ({where})"
 
 
@@ -88,7 +88,7 @@ def _of_absent(roster: Roster, rule: ReadingRule, labels: Labels, now: float) ->
         if proven_at is not None and now < proven_at + lasts_s:
             if kinds.is_past(rule, kinds.NOTHING):
                 return kinds.sentence(rule, kinds.NOTHING, labels, now - proven_at)
-            return _of_warmth(roster, rule, feed, labels, now)
+            return _of_warmth(roster, rule, (feed, name, labels), now)
     for feed, name in roster.lanes_of[rule.name]:
         oms = roster.feeds[feed].oms
         if oms is not None and (why := roster.venue.why_not(oms, name, labels)):
@@ -142,7 +142,7 @@ def _view_of_rule(
         worst=None if worst is None else worst[1],
         breaching=tuple(dict.fromkeys(breaching)),
         unknown=tuple(dict.fromkeys(unknown)),
-        warming=sum(roster.warm_in_s(rule, key[0], now) > 0 for key, _ in held),
+        warming=sum(roster.warm_in_s(rule, key, now) > 0 for key, _ in held),
     )
 
 

@@ -13,8 +13,10 @@ from killswitch.domain.undo import Queue, Table
 from killswitch.domain.watch.limit import ZERO
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
 
+    from killswitch.domain.messages import Slice
     from killswitch.domain.settings import DrawdownRule
     from killswitch.domain.undo import Undo
     from killswitch.domain.watch.readings import SeriesKey
@@ -64,6 +66,20 @@ class Peaks:
             return
         while (last := peaks.last()) is not None and last.value <= value:
             peaks.pop()
+
+    def value(self, rule: DrawdownRule, key: SeriesKey) -> Decimal | None:
+        """The value that holds now."""
+        return self._held.get((rule.name, key))
+
+    def put_back(self, rule: DrawdownRule, key: SeriesKey, slices: Sequence[Slice]) -> None:
+        """What a window held before a restart, into one that holds nothing yet: last the value that held then."""
+        at = (rule.name, key)
+        peaks = self._peaks.setdefault(at, Queue(self._undo))
+        *gone, held = slices
+        for peak in gone:
+            if peak.total > held.total:
+                peaks.append(Peak(peak.total, peak.began, peak.at))
+        self._held[at] = held.total
 
     def measure(self, rule: DrawdownRule, key: SeriesKey, now: float) -> tuple[Decimal, Decimal]:
         """The value and its highest, at any `now` that isn't before the last reading. Changes nothing."""

@@ -80,6 +80,8 @@ class Roster:
         self.near: Final[Table[tuple[str, SeriesKey], int]] = Table(undo)  # levels of warn_at that hold
         self.windows: Final = Windows(undo)
         self.peaks: Final = Peaks(undo)
+        # Since when a window that a restart brought back has been watched: longer than its feed is up here.
+        self.since: Final[Table[tuple[str, SeriesKey], float]] = Table(undo)
         self.missed: Final[Table[str, bool]] = Table(undo)  # rules said to know no series
         self.awaited: Final[Table[SeriesKey, bool]] = Table(undo)  # an OMS's that never could be told; True: said so
         self.counts: Final[Table[str, int]] = Table(undo)  # feed -> readings
@@ -126,16 +128,21 @@ class Roster:
         """Whether a series is too old for the rule to judge. To a stale rule it never is: age is what it judges."""
         return not isinstance(rule, StaleRule) and not self.readings.is_fresh(key, series, now)
 
-    def warm_in_s(self, rule: ReadingRule, feed: str, now: float) -> float:
-        """How long it takes until the rule's window holds all that came; 0 for one that is whole.
-
-        It is counted from when the feed was up for the first time: what came before nobody here has heard.
-        """
+    def warm_in_s(self, rule: ReadingRule, key: SeriesKey, now: float) -> float:
+        """How long it takes until the rule's window holds all that came; 0 for one that is whole."""
         looks_back_s = kinds.window_s(rule)
         if not looks_back_s:
             return 0.0
-        first_up = self.readings.link(feed).first_up
-        return looks_back_s if first_up is None else max(0.0, first_up + looks_back_s - now)
+        since = self.watched_since(rule, key)
+        return looks_back_s if since is None else max(0.0, since + looks_back_s - now)
+
+    def watched_since(self, rule: ReadingRule, key: SeriesKey) -> float | None:
+        """From when on all that came is in the rule's window: what came before that nobody here has heard.
+
+        That is when the feed was up for the first time, or what a restart brought back. None: not at all yet.
+        """
+        since = self.since.get((rule.name, key))
+        return since if since is not None else self.readings.link(key[0]).first_up
 
     def is_listed(self, rule: ReadingRule) -> bool:
         """A live session listed accounts whose series this rule would watch."""

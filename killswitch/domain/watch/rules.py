@@ -18,6 +18,7 @@ from killswitch.domain.watch import limit, outlook
 from killswitch.domain.watch.findings import Breach, Found, Warned, warned
 from killswitch.domain.watch.hearts import Hearts
 from killswitch.domain.watch.judge import Judge
+from killswitch.domain.watch.memory import Memory
 from killswitch.domain.watch.readings import Silence, lanes_of
 from killswitch.domain.watch.roster import Roster, Watched, bad_text, concerns, scope_of
 from killswitch.domain.watch.shown import ALWAYS, COUNTED
@@ -44,8 +45,8 @@ class Watch:
     """All rules of a configuration over all its feeds.
 
     Everything that changes lives in tables of `undo`: the caller commits (also after building this) or rolls
-    back. Agenda entries of its own are tuples that begin with "watch"; the caller takes them when they are due
-    and gives them to `wake`.
+    back. Agenda entries of its own are tuples that begin with "watch" (for `wake`) and, where it `keeps` what must
+    outlive the process, with "keep" (for its memory); the caller takes them when they are due.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Watch:
         undo: Undo,
         agenda: Agenda,
         started_at: float,
+        *,
+        keeps: bool = False,
     ) -> None:
         self._agenda: Final = agenda
         self._rules: Final = rules
@@ -64,7 +67,8 @@ class Watch:
         self._readings: Final = self._roster.readings
         self._venue: Final = self._roster.venue
         self._doubts: Final = self._roster.doubts
-        self._judge: Final = Judge(self._roster, agenda)
+        self.memory: Final = Memory(self._roster, undo, agenda, keeps=keeps)
+        self._judge: Final = Judge(self._roster, self.memory, agenda)
         self._hearts: Final = Hearts(of_feeds, self._readings, undo, agenda, started_at)
         for name in self._roster.rules:
             agenda.set(("watch", "rule", name), self._roster.due(name))

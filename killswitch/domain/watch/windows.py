@@ -13,6 +13,9 @@ from killswitch.domain.undo import Queue, Table
 from killswitch.domain.watch.limit import EXACT, ZERO
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from killswitch.domain.messages import Slice
     from killswitch.domain.settings import RateRule
     from killswitch.domain.undo import Undo
     from killswitch.domain.watch.readings import SeriesKey
@@ -82,6 +85,17 @@ class Windows:
             part = Part(last.began, now, last.count + count, EXACT.add(last.total, value))
         parts.append(part)
         self._sums[at] = sums.plus(part)
+
+    def put_back(self, rule: RateRule, key: SeriesKey, slices: Iterable[Slice]) -> None:
+        """What a window held before a restart, into one that holds nothing yet."""
+        at = (rule.name, key)
+        parts = self._parts.setdefault(at, Queue(self._undo))
+        sums = _EMPTY
+        for held in sorted(slices, key=lambda s: s.at):
+            part = Part(held.began, held.at, held.count, held.total)
+            parts.append(part)
+            sums = sums.plus(part)
+        self._sums[at] = sums
 
     def measure(self, rule: RateRule, key: SeriesKey, now: float) -> Decimal:
         """What the rule compares, at any `now` that isn't before the last reading. Changes nothing."""

@@ -1,0 +1,220 @@
+"""What must outlive the process: the windows of the rules, in slices, as far as they changed.
+
+A window is told in at most so many slices of its length, kept step by step beside it, so that telling it costs
+the same however much came. A slice leaves with the newest reading in it, what is below 0 with the oldest one: a
+window that was brought back never holds less than was kept of it, and each reading at most a slice's width longer.
+
+Nobody hears what comes while there is no daemon: it is in no window that was brought back.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+
+from killswitch.domain.messages import KeptWindow, Slice
+from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule
+from killswitch.domain.undo import Queue, Table
+from killswitch.domain.watch import kinds
+from killswitch.domain.watch.limit import EXACT, ZERO
+from killswitch.domain.watch.roster import concerns
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+    from decimal import Decimal
+
+    from killswitch.domain.messages import Keep
+    from killswitch.domain.settings import Rule
+    from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.watch.readings import SeriesKey
+    from killswitch.domain.watch.roster import Roster
+
+SLICES: Final = 60
+"""A window is told in slices of this fraction of its length."""
+EVERY_S: Final = 1.0
+AT_ONCE_MAX: Final = 200
+"""So many windows are told at a time, those that have waited longest; the rest a second later."""
+LOOK_EVERY_S: Final = 10.0
+"""A window that was told and doesn't change is looked at again after this, or a quarter of its length: all of it may
+have left, and a value that holds on is told to."""
+
+At: TypeAlias = "tuple[str, SeriesKey]"
+
+
+class Memory:
+    """Which windows changed since they were told, and their slices. `keeps` False: nothing is ever told.
+
+    Its entries of the agenda are tuples that begin with "keep".
+    """
+
+    def __init__(self, roster: Roster, undo: Undo, agenda: Agenda, *, keeps: bool) -> None:
+        self._roster: Final = roster
+        self._undo: Final = undo
+        self._agenda: Final = agenda
+        self._keeps: Final = keeps
+        # What adds to a window, and what takes from its sum. Empty ones left behind by a rollback say nothing.
+        self._slices: Final[dict[tuple[At, bool], Queue[Slice]]] = {}
+        self._changed: Final[Table[At, bool]] = Table(undo)
+        self._told: Final[Table[str, float]] = Table(undo)
+        # Values that a restart brought back, until something is heard: nobody knows that they hold yet.
+        self._unheard: Final[Table[At, Slice]] = Table(undo)
+
+    def add(self, rule: RateRule, key: SeriesKey, value: Decimal, now: float, count: int = 1) -> None:
+        """A reading came into a window; or so many of this sum."""
+        if not self._keeps:
+            return
+        at, below = (rule.name, key), rule.sum and value < 0
+        slices, value = self._queue(at, rule.per_s, now, below=below), value if rule.sum else ZERO
+        last = slices.last()
+        if last is None or now - last.began >= rule.per_s / SLICES:
+            slices.append(Slice(now, now, count, value))
+        else:
+            slices.pop()
+            until = last.began if below else now
+            slices.append(Slice(last.began, until, last.count + count, EXACT.add(last.total, value)))
+        self._change(at, now)
+
+    def replace(self, rule: DrawdownRule, key: SeriesKey, value: Decimal, now: float) -> None:
+        """A value is about to replace the one that a drawdown's window holds."""
+        at, before = (rule.name, key), self._roster.peaks.value(rule, key)
+        if not self._keeps or (value == before and at not in self._unheard):
+            return
+        self._unheard.pop(at)
+        slices = self._queue(at, rule.window_s, now)
+        highest = value if before is None else max(value, before)
+        while (last := slices.last()) is not None and last.total <= highest:
+            slices.pop()
+        if before is not None and value < before:
+            if last is None or now - last.began >= rule.window_s / SLICES:
+                slices.append(Slice(now, now, 1, before))
+            else:
+                slices.pop()
+                slices.append(Slice(last.began, now, 1, last.total))
+        self._change(at, now)
+
+    def wake(self, what: Hashable, now: float) -> tuple[KeptWindow, ...]:
+        """An entry of the agenda is due: what is to be kept now. Too early, twice or unknown is harmless."""
+        match what:
+            case ("keep", "changed"):
+                self._told["at"] = now
+                return self._tell(now, AT_ONCE_MAX)
+            case ("keep", "look", (str(name), (str(feed), str(of), tuple(labels)))):
+                self._look((name, (feed, of, labels)), now)
+        return ()
+
+    def all(self, now: float) -> tuple[KeptWindow, ...]:
+        """Whatever changed, however much: for the end."""
+        return self._tell(now, len(self._changed))
+
+    def put_back(self, kept: Iterable[Keep], now: float, wall: float) -> None:
+        """What was kept, at the start. What fits no rule any more, and what has left its window, is forgotten.
+
+        A wall clock that went back since then makes a window no younger than it was.
+        """
+        for keep in kept:
+            moved_s = now - max(0.0, wall - keep.wall) - keep.clock_s
+            for window in keep.windows:
+                self._put_back(window, moved_s, now)
+
+    def _put_back(self, window: KeptWindow, moved_s: float, now: float) -> None:
+        key = (window.feed, window.reading, window.labels)
+        at, rule = (window.rule, key), self._roster.rules.get(window.rule)
+        moved = [Slice(min(s.began + moved_s, now), min(s.at + moved_s, now), s.count, s.total) for s in window.slices]
+        slices: list[Slice] = []
+        if rule is not None and self._fits(rule, window):
+            slices = sorted((s for s in moved if s.at + kinds.window_s(rule) > now), key=lambda s: (s.at, s.began))
+        if rule is None or not slices:
+            self._change(at, now)  # its slices are none: it is told to be forgotten
+            return
+        self._roster.since[at] = min(window.since + moved_s, now)
+        match rule:
+            case LimitRule():
+                return
+            case RateRule():
+                for held in slices:
+                    self._queue(at, rule.per_s, now, below=rule.sum and held.total < 0).append(held)
+                self._roster.windows.put_back(rule, key, slices)
+            case DrawdownRule():
+                *gone, self._unheard[at] = slices
+                for held in gone:
+                    self._queue(at, rule.window_s, now).append(held)
+                self._roster.peaks.put_back(rule, key, slices)
+            case _:
+                assert_never(rule)
+        self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
+
+    def _fits(self, rule: Rule, window: KeptWindow) -> bool:
+        its = self._roster.by_lane.get((window.feed, window.reading), ())
+        return rule in its and concerns(rule, window.labels) and window.definition == kinds.definition(rule) != ""
+
+    # --- telling
+
+    def _change(self, at: At, now: float) -> None:
+        if not self._keeps or at in self._changed:
+            return
+        self._changed[at] = True
+        if self._agenda.when(("keep", "changed")) is None:
+            told_at = self._told.get("at")
+            self._agenda.set(("keep", "changed"), now if told_at is None else max(now, told_at + EVERY_S))
+
+    def _tell(self, now: float, at_most: int) -> tuple[KeptWindow, ...]:
+        windows = []
+        for at in tuple(islice(self._changed, at_most)):
+            del self._changed[at]
+            windows.append(self._window(at, now))
+        if len(self._changed):
+            self._agenda.set(("keep", "changed"), now + EVERY_S)
+        return tuple(windows)
+
+    def _window(self, at: At, now: float) -> KeptWindow:
+        (name, key), rule = at, self._roster.rules.get(at[0])
+        slices = self._held(rule, key, now) if rule is not None else ()
+        since = self._roster.watched_since(rule, key) if rule is not None and slices else None
+        look = ("keep", "look", at)
+        if rule is not None and slices and self._agenda.when(look) is None:
+            self._agenda.set(look, now + _look_every_s(rule))
+        return KeptWindow(
+            rule=name,
+            definition="" if rule is None else kinds.definition(rule),
+            feed=key[0],
+            reading=key[1],
+            labels=key[2],
+            since=now if since is None else since,
+            slices=slices,
+        )
+
+    def _look(self, at: At, now: float) -> None:
+        """Whether all that was told of a window has left it, or holds for longer than was told."""
+        rule = self._roster.rules.get(at[0])
+        held = self._held(rule, at[1], now) if rule is not None else ()
+        if rule is None or not held or (isinstance(rule, DrawdownRule) and at not in self._unheard):
+            self._change(at, now)
+        else:
+            left_at = max(s.at for s in held) + kinds.window_s(rule)
+            self._agenda.set(("keep", "look", at), max(left_at, now + _look_every_s(rule)))
+
+    # --- slices
+
+    def _queue(self, at: At, span_s: float, now: float, *, below: bool = False) -> Queue[Slice]:
+        """Slices of one window; what has left it is gone."""
+        slices = self._slices.get((at, below))
+        if slices is None:
+            slices = self._slices[at, below] = Queue(self._undo)
+        while (first := slices.first()) is not None and first.at + span_s <= now:
+            slices.popleft()
+        return slices
+
+    def _held(self, rule: Rule, key: SeriesKey, now: float) -> tuple[Slice, ...]:
+        at, span_s = (rule.name, key), kinds.window_s(rule)
+        held = [s for below in (False, True) for s in self._slices.get((at, below)) or ()]
+        if isinstance(rule, DrawdownRule):
+            value, unheard = self._roster.peaks.value(rule, key), self._unheard.get(at)
+            if unheard is not None:
+                held.append(unheard)
+            elif value is not None:
+                held.append(Slice(now, now, 1, value))
+        return tuple(s for s in held if s.at + span_s > now)
+
+
+def _look_every_s(rule: Rule) -> float:
+    return max(LOOK_EVERY_S, kinds.window_s(rule) / 4)
