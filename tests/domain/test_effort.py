@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pytest
 
-from killswitch.domain.messages import Answer, AnswerKind
+from killswitch.domain.messages import Answer, AnswerKind, Reading
+from killswitch.domain.undo import Agenda, Undo
+from killswitch.domain.watch.rules import Watch
 from tests.domain.bench import OK, SETTINGS, SITE, Bench, scope
+from tests.domain.test_peaks import drawdown
+from tests.domain.test_rates import OFTEN, rate
+from tests.domain.watch_bench import WALL, labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from killswitch.domain.settings import Rule
 
 REFUSED = Answer(AnswerKind.REFUSED, "20", 20, "Not Authorized")
 
@@ -19,6 +31,15 @@ def effort(accounts: int, said: Answer) -> int:
     bench = Bench(replace(SETTINGS, sites=(site,)))
     bench.connect()
     bench.answers.append(said)
+
+    def run() -> None:
+        bench.trip(scope())
+        bench.settle()
+
+    return calls_of(run)
+
+
+def calls_of(run: Callable[[], None]) -> int:
     calls = 0
 
     def count(_frame: object, event: str, _what: object) -> None:
@@ -27,8 +48,7 @@ def effort(accounts: int, said: Answer) -> int:
 
     sys.setprofile(count)
     try:
-        bench.trip(scope())
-        bench.settle()
+        run()
     finally:
         sys.setprofile(None)
     return calls
@@ -38,3 +58,35 @@ def effort(accounts: int, said: Answer) -> int:
 def test_twice_the_accounts_are_four_times_the_work_at_most(said: Answer) -> None:
     """Each answer looks at each account once; what looked at each pair took minutes for two hundred of them."""
     assert effort(80, said) < 5 * effort(40, said)
+
+
+def readings_effort(*, keeps: bool, rules: tuple[Rule, ...], readings: int, series: int) -> int:
+    """The calls that so many readings take, a hundred a second, with all that falls due between them."""
+    undo = Undo()
+    agenda = Agenda(undo)
+    watch = Watch((OFTEN,), rules, undo, agenda, 0.0, keeps=keeps)
+    events = [
+        Reading(wall=WALL, feed="var", name="var", labels=labels(account=n), value=Decimal(n % 7))
+        for n in range(series)
+    ]
+
+    def run() -> None:
+        for n in range(readings):
+            now = n / 100
+            while (due := agenda.due()) is not None and due <= now:
+                what = agenda.take(now)
+                if isinstance(what, tuple) and what[0] == "keep":
+                    watch.memory.wake(what, now)
+                else:
+                    watch.wake(what, now)
+            watch.handle(events[n % series], now)
+            undo.commit()
+
+    return calls_of(run)
+
+
+@pytest.mark.parametrize("rule", [rate(), rate(sum=True), drawdown()], ids=["count", "sum", "drawdown"])
+@pytest.mark.parametrize("series", [1, 500])
+def test_to_keep_windows_for_a_restart_is_a_small_part_of_the_work(rule: Rule, series: int) -> None:
+    plain = readings_effort(keeps=False, rules=(rule,), readings=3_000, series=series)
+    assert readings_effort(keeps=True, rules=(rule,), readings=3_000, series=series) < 1.7 * plain

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 
 import pytest
 
 from killswitch.simulator.world import SimulatorOptions
 from tests.end_to_end.house import House, until
-from tests.end_to_end.test_rules import FLOOD, feed_up, var
+from tests.end_to_end.test_rules import DRAWDOWN, FLOOD, feed_up, var
 
 pytestmark = pytest.mark.mosquitto
 
@@ -17,16 +18,22 @@ ORDERS = SimulatorOptions(orders=24)
 BOTH = pytest.mark.parametrize("by", ["SIGTERM", "SIGKILL"])
 
 
-def kept(house):
-    """How much the rows on disk hold: the counts of all slices of all windows."""
+def slices(house):
+    """What the rows on disk hold: the slices of all windows, as (count, total)."""
     with contextlib.closing(sqlite3.connect(f"{house.journal.as_uri()}?mode=ro", uri=True)) as connection:
         try:
-            rows = connection.execute(
-                "SELECT sum(json_extract(value, '$[2]')) FROM kept_window, json_each(body, '$.slices')"
-            ).fetchone()
+            rows = connection.execute("SELECT body FROM kept_window ORDER BY key").fetchall()
         except sqlite3.OperationalError:  # no such table yet
-            return 0
-    return rows[0] or 0
+            return []
+    return [(count, total) for (body,) in rows for _, _, count, total in json.loads(body)["slices"]]
+
+
+def counted(house):
+    return sum(count for count, _ in slices(house))
+
+
+def newest(house):
+    return float(slices(house)[-1][1]) if slices(house) else None
 
 
 async def heard(house, count):
@@ -34,14 +41,14 @@ async def heard(house, count):
     await house.metric("killswitch_readings_total{feed=var}", count)
 
 
-async def end(house, by, in_rows):
+async def end(house, by, holds, expected):
     """End the daemon; before a SIGKILL so much must be on disk as a second of running brings there."""
     if by == "SIGKILL":
-        await until(lambda: kept(house) == in_rows, "the windows are on disk", shown=lambda: str(kept(house)))
+        await until(lambda: holds(house) == expected, "the windows are on disk", shown=lambda: str(slices(house)))
         await house.kill()
     else:
         assert await house.stop() == 0
-    assert kept(house) == in_rows
+    assert holds(house) == expected
 
 
 async def begin(house):
@@ -58,14 +65,14 @@ async def test_a_rate_window_survives_a_restart(tmp_path, by):
             await house.pub("risk/14/var", var(value))
             await house.pub("risk/15/var", var(value))
         await heard(house, 4)
-        await end(house, by, in_rows=4)
+        await end(house, by, counted, 4)
 
         await begin(house)
         await house.pub("risk/14/var", var(3))
         await heard(house, 1)
         assert not house.trips()
         # A second restart finds what both lives heard.
-        await end(house, by, in_rows=5)
+        await end(house, by, counted, 5)
         await begin(house)
         await house.pub("risk/15/var", var(3))
         await heard(house, 1)
@@ -75,6 +82,36 @@ async def test_a_rate_window_survives_a_restart(tmp_path, by):
         assert house.open() == others
         cause = house.trip_of(name)["causes"][0]
         assert (cause["rule"], cause["last"]) == ("var-flood", "4")
+
+
+@BOTH
+async def test_a_drawdown_goes_on_over_a_restart(tmp_path, by):
+    async with House(tmp_path, options=ORDERS, tables=DRAWDOWN.replace("window_s = 60", "window_s = 600")) as house:
+        others = house.open() - house.open(account=14)
+        await begin(house)
+        for value in (40, 100, 97):
+            await house.pub("risk/14/var", var(value))
+        await heard(house, 3)
+        await end(house, by, newest, 97)
+
+        await begin(house)
+        await house.pub("risk/14/var", var(90.5))
+        await heard(house, 1)
+        assert not house.trips()
+        await house.pub("risk/14/var", var(90))
+        name = await house.any_trip()
+        assert house.open() == others
+        cause = house.trip_of(name)["causes"][0]
+        assert cause["text"].startswith("var 90.0 is 10.0 under 100.0,")
+
+        # In breach it is latched over a restart as one trip, and the next reading makes no other.
+        await end(house, by, newest, 90)
+        await begin(house)
+        await house.pub("risk/14/var", var(89))
+        await heard(house, 1)
+        await house.confirmed(name)
+        assert list(house.trips()) == [name]
+        assert house.letters.kinds().count("tripped") == 1
 
 
 async def test_what_was_not_kept_or_fits_no_rule_any_more_is_warming_and_counts_anew(tmp_path):
@@ -102,5 +139,6 @@ async def test_what_was_not_kept_or_fits_no_rule_any_more_is_warming_and_counts_
         assert not house.trips()
         (rule,) = (await house.state())["rules"]
         assert rule["warming"] == 1
+        assert (await house.metrics())["killswitch_rule_warming{rule=var-flood}"] == 1
         await house.pub("risk/14/var", var(7))
         await house.any_trip()
