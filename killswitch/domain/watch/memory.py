@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from killswitch.domain.messages import KeptWindow, Slice
-from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule
+from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, StaleRule
 from killswitch.domain.undo import Queue, Table
 from killswitch.domain.watch import kinds
 from killswitch.domain.watch.limit import EXACT, ZERO
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from killswitch.domain.messages import Keep
-    from killswitch.domain.settings import Rule
+    from killswitch.domain.settings import ReadingRule
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.watch.readings import SeriesKey
     from killswitch.domain.watch.roster import Roster
@@ -128,7 +128,7 @@ class Memory:
             return
         self._roster.since[at] = min(window.since + moved_s, now)
         match rule:
-            case LimitRule():
+            case LimitRule() | StaleRule():
                 return
             case RateRule():
                 for held in slices:
@@ -143,7 +143,7 @@ class Memory:
                 assert_never(rule)
         self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
 
-    def _fits(self, rule: Rule, window: KeptWindow) -> bool:
+    def _fits(self, rule: ReadingRule, window: KeptWindow) -> bool:
         its = self._roster.by_lane.get((window.feed, window.reading), ())
         return rule in its and concerns(rule, window.labels) and window.definition == kinds.definition(rule) != ""
 
@@ -204,7 +204,7 @@ class Memory:
             slices.popleft()
         return slices
 
-    def _held(self, rule: Rule, key: SeriesKey, now: float) -> tuple[Slice, ...]:
+    def _held(self, rule: ReadingRule, key: SeriesKey, now: float) -> tuple[Slice, ...]:
         at, span_s = (rule.name, key), kinds.window_s(rule)
         held = [s for below in (False, True) for s in self._slices.get((at, below)) or ()]
         if isinstance(rule, DrawdownRule):
@@ -216,5 +216,5 @@ class Memory:
         return tuple(s for s in held if s.at + span_s > now)
 
 
-def _look_every_s(rule: Rule) -> float:
+def _look_every_s(rule: ReadingRule) -> float:
     return max(LOOK_EVERY_S, kinds.window_s(rule) / 4)
