@@ -39,6 +39,7 @@ from killswitch.domain.messages import (
     Receipt,
     Record,
     Restored,
+    ShadowTripped,
     Stopping,
     Tripped,
 )
@@ -97,7 +98,7 @@ class Daemon:
             log.error("%s", error)
             return FILES
         self._build(journal, restored)
-        for note in (*self._config.notes(), *restored.warnings):
+        for note in (*self._config.notes(), *self._switch.view(now()).notes):
             log.warning("%s", note)
         for oms in self._switch.view(now()).omses:
             if oms.uncovered_accounts:
@@ -112,7 +113,8 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(job, name=name) for name, job in self._jobs()]
                 notify("READY=1")
-                log.info("%s watches: %s", self._config.daemon.name, self._switch.view(now()).state)
+                shadow = ", in SHADOW: nothing is cancelled" if self._config.daemon.mode == "shadow" else ""
+                log.info("%s watches: %s%s", self._config.daemon.name, self._switch.view(now()).state, shadow)
                 await self._stop.wait()
                 await self._stop_in_order()
                 for task in tasks:
@@ -264,6 +266,8 @@ class Daemon:
         if isinstance(action.body, Tripped):
             # Said at once: what is announced waits for the journal, a person at the console doesn't.
             log.warning("TRIP %s: %s", action.body.trip, action.body.scope.in_words())
+        elif isinstance(action.body, ShadowTripped):
+            log.warning("SHADOW %s: %s; nothing is cancelled", action.body.trip, action.body.scope.in_words())
 
     def _receipt(self, action: Action) -> None:
         assert isinstance(action, Receipt)
@@ -323,7 +327,10 @@ class Daemon:
     def _busy(self) -> bool:
         """Something that arrived isn't handled yet, a sweep isn't done, or a receipt waits for the disk."""
         view = self._switch.view(now())
-        return len(self._loop.inbox) > 0 or view.commands_waiting > 0 or any(t.state != "confirmed" for t in view.trips)
+        # A look that sweep_on_stop asked for is waited for; any other may be given up with its shadow trip.
+        looking = self._config.daemon.sweep_on_stop and any(s.would_cancel is None for s in view.shadows)
+        unproven = any(t.state != "confirmed" for t in view.trips)
+        return len(self._loop.inbox) > 0 or view.commands_waiting > 0 or unproven or looking
 
     async def _stop_in_order(self) -> None:
         """Sweep on what is not confirmed, for at most the deadline; say what is left; then let go."""

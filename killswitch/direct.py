@@ -53,7 +53,9 @@ class _House:
     def __init__(self, config: Config, oms: str, keep: Callable[[Action], None]) -> None:
         settings = config.settings(boot=f"{time.time():.3f}")
         site = next(s for s in settings.sites if s.name == oms)
-        self.switch = KillSwitch(replace(settings, sites=(site,), feeds=(), rules=()), Restored(), now())
+        # Live, whatever the daemon is: a person who goes past it means it.
+        settings = replace(settings, sites=(site,), feeds=(), rules=(), mode="live")
+        self.switch = KillSwitch(settings, Restored(), now())
         self.why = "no connection yet"
         self.signed_in = asyncio.Event()
         self.turned = asyncio.Event()

@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 
     from killswitch.config import Config
     from killswitch.config.tables import Oms, Panic
+    from killswitch.domain.settings import Mode
 
 WIDTH: Final = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleLines:
-    """One rule in words; what is empty means nothing to its kind."""
+    """One rule in words; what is empty means nothing to its kind. `mode`: shadow cancels nothing."""
 
     rule: str
+    mode: Mode
     owner: str
     watches: str
     trips: str
@@ -88,6 +90,7 @@ class Inventory:
     config: str
     fingerprint: str
     daemon: str
+    mode: Mode
     rules: tuple[RuleLines, ...]
     panics: tuple[PanicLines, ...]
     oms: tuple[OmsLines, ...]
@@ -107,6 +110,7 @@ def describe(config: Config) -> Inventory:
         config=str(config.path),
         fingerprint=config.fingerprint(),
         daemon=config.daemon.name,
+        mode=config.daemon.mode,
         rules=tuple(_rule(config, rule) for rule in config.rules),
         panics=tuple(_panic(panic) for panic in config.panics),
         oms=sites,
@@ -122,6 +126,7 @@ def _rule(config: Config, rule: Rule) -> RuleLines:
     if isinstance(rule, SilenceRule):
         return RuleLines(
             rule=rule.name,
+            mode=rule.mode,
             owner=rule.owner,
             watches=f"feed {rule.feed} as a whole",
             trips=_trips(rule),
@@ -134,6 +139,7 @@ def _rule(config: Config, rule: Rule) -> RuleLines:
     sources = _sources(config, rule)
     return RuleLines(
         rule=rule.name,
+        mode=rule.mode,
         owner=rule.owner,
         watches=f"{rule.reading}{f' with {where}' if where else ''}, from {_listed(sources, 'feed')}",
         trips=_trips(rule),
@@ -243,7 +249,7 @@ def _oms(config: Config, oms: Oms) -> OmsLines:
 def _account(config: Config, oms: str, account: int) -> AccountLines:
     whole: list[str] = []
     partly: list[str] = []
-    reaching = [(f"rule {rule.name}", rule.scope, rule.where) for rule in config.rules]
+    reaching = [(f"rule {rule.name}", rule.scope, rule.where) for rule in config.rules if rule.mode == "live"]
     heard = config.panics if config.mqtt.brokers else ()
     reaching += [(f"panic {panic.name}", _as_template(panic.scope), ()) for panic in heard]
     for name, scope, where in reaching:
@@ -262,6 +268,8 @@ def _as_template(scope: Scope) -> ScopeTemplate:
 
 def _findings(config: Config, sites: tuple[OmsLines, ...]) -> Iterator[str]:
     yield from config.notes()
+    if config.daemon.mode == "shadow":
+        yield "The daemon is in SHADOW: whatever a rule, a command, a button or a signal trips, nothing is cancelled."
     for site in sites:
         if site.uncovered:
             yield coverage.sentence(site.oms, site.uncovered)
@@ -282,6 +290,9 @@ def _findings(config: Config, sites: tuple[OmsLines, ...]) -> Iterator[str]:
 
 def _remarks(config: Config) -> Iterator[str]:
     """What is good to know and can't be seen, or mended, from here."""
+    for rule in config.rules:
+        if rule.mode == "shadow":
+            yield f"Rule {rule.name} is in SHADOW: it cancels nothing, says what it would have, and covers no account."
     if config.mqtt.brokers:
         for panic in config.panics:
             yield (
@@ -361,15 +372,17 @@ def render(inventory: Inventory) -> str:
     """The inventory as text for a terminal of 80 columns."""
     out = [
         f"Configuration {inventory.config}",
-        f"Daemon {inventory.daemon}, fingerprint {inventory.fingerprint}",
+        f"Daemon {inventory.daemon}, fingerprint {inventory.fingerprint}"
+        + (", in SHADOW: nothing is cancelled" if inventory.mode == "shadow" else ""),
     ]
     for rule in inventory.rules:
-        out += ["", f"Rule {rule.rule}" + (f" (owner: {rule.owner})" if rule.owner else "")]
+        owner = f" (owner: {rule.owner})" if rule.owner else ""
+        out += ["", f"Rule {rule.rule}{owner}{', in shadow' if rule.mode == 'shadow' else ''}"]
         out += _fields(
             ("watches", rule.watches),
             ("trips", rule.trips),
             *((("warns", rule.warns),) if rule.warns else ()),
-            ("cancels", rule.cancels),
+            ("cancels", rule.cancels if rule.mode == "live" else f"nothing, in shadow; live {rule.cancels}"),
             *((("stale", rule.when_stale),) if rule.when_stale else ()),
             *((("bad value", rule.when_bad),) if rule.when_bad else ()),
         )

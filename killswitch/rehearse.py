@@ -53,12 +53,16 @@ class UnreadableRecording(ValueError):  # noqa: N818  # as the journal's
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """A breach at its edge: what the daemon would have tripped. `at`: seconds since 1970."""
+    """A breach at its edge: what the daemon would have tripped. `at`: seconds since 1970.
+
+    `shadow`: by a rule in shadow, so that nothing would have been cancelled.
+    """
 
     at: float
     rule: str
     scope: Scope
     cause: str
+    shadow: bool = False
 
 
 class Onlooker(Protocol):
@@ -87,6 +91,7 @@ class Rehearsal:
     def __init__(self, rules: Rules, onlooker: Onlooker | None = None) -> None:
         self._onlooker = onlooker
         self._feeds, self._rules = rules.feeds, rules.rules
+        self._in_shadow = frozenset(rule.name for rule in rules.rules if rule.mode == "shadow")
         self._named = {feed.name: feed for feed in self._feeds}
         self._givers: dict[str, tuple[str, ...]] = {}
         for feed in self._feeds:
@@ -236,7 +241,7 @@ class Rehearsal:
             if self._onlooker is not None:
                 self._onlooker.found(wall, one)
             if isinstance(one, Breach) and not one.repeated:
-                yield Rehearsed(wall, one.rule, one.scope, one.text)
+                yield Rehearsed(wall, one.rule, one.scope, one.text, one.rule in self._in_shadow)
 
 
 def _listed(session: int, account: int, wall: float) -> tuple[Event, ...]:
@@ -299,5 +304,9 @@ def lines_of(path: Path) -> Iterator[tuple[Line, int]]:
 
 
 def as_json(trip: Rehearsed, at: str) -> str:
-    """One line: {"at","rule","scope","cause"}. A part of the scope that isn't named is every."""
-    return json.dumps({"at": at, "rule": trip.rule, "scope": scope_json(trip.scope), "cause": trip.cause})
+    """One line: {"at","rule","scope","cause"}. A part of the scope that isn't named is every.
+
+    `shadow` is there, and true, for a rule in shadow.
+    """
+    said = {"at": at, "rule": trip.rule, "scope": scope_json(trip.scope), "cause": trip.cause}
+    return json.dumps(said | ({"shadow": True} if trip.shadow else {}))

@@ -80,6 +80,8 @@ async def trip(
 ) -> None:
     """Send a trip command and watch its trip until it is VERIFIED, or the time is up; `sending` keeps what is known.
 
+    A shadow trip is watched until it has looked.
+
     Returns as well when the command was refused. Raises NotReached, CommandError.
     """
     broker = _broker(config)
@@ -96,7 +98,7 @@ async def trip(
 async def _watch(
     config: Config, broker: Broker, trip_id: str, sending: Sending, show: Callable[[TripSeen], None]
 ) -> None:
-    """Until it is VERIFIED, or somebody resets it."""
+    """Until it is VERIFIED, or has looked where it is a shadow trip, or somebody resets it."""
     try:
         async with contextlib.aclosing(watch_trip(broker, prefix=config.mqtt.prefix, trip=trip_id)) as views:
             async for view in views:
@@ -106,7 +108,7 @@ async def _watch(
                     continue
                 sending.view = view
                 show(view)
-                if view.outcome == "VERIFIED":
+                if view.outcome == "VERIFIED" or (view.shadow and view.would_cancel is not None):
                     return
     except BrokerUnreachable as error:
         raise NotReached(

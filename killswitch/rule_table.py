@@ -58,7 +58,7 @@ def _row(rule: Rule) -> Row:
         risk=", ".join((watched, *(f"{label} {text}" for label, text in rule.where))),
         limit=hearts.in_words(rule) if isinstance(rule, FeedRule) else kinds.in_words(rule),
         warns=warns_at(rule),
-        acts="cancels",
+        acts="cancels" if rule.mode == "live" else "shadow",
         scope=_scope(rule.scope),
         owner=rule.owner,
         when_stale="" if isinstance(rule, FeedRule) else rule.on_stale.value,
@@ -79,7 +79,9 @@ def _scope(scope: ScopeTemplate) -> str:
 
 def render(config: Config) -> str:
     """The inventory as text for a terminal of 80 columns."""
-    lines = [f"Configuration {config.path}", f"Daemon {config.daemon.name}, fingerprint {config.fingerprint()}", ""]
+    shadow = ", in SHADOW: nothing is cancelled" if config.daemon.mode == "shadow" else ""
+    daemon = f"Daemon {config.daemon.name}, fingerprint {config.fingerprint()}{shadow}"
+    lines = [f"Configuration {config.path}", daemon, ""]
     found = rows(config)
     if not found:
         return "\n".join([*lines, "There are no rules."]) + "\n"

@@ -39,14 +39,15 @@ class TestFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A trip that must come, `at_s` seconds after the test's beginning."""
+    """A trip that must come, `at_s` seconds after the test's beginning. `shadow`: by a rule in shadow, said so."""
 
     at_s: float
     rule: str
     scope: Scope
+    shadow: bool = False
 
     def in_words(self) -> str:
-        return f"at {self.at_s:g} s {self.rule} trips {self.scope.in_words()}"
+        return f"at {self.at_s:g} s {self.rule} trips {self.scope.in_words()}{' in shadow' if self.shadow else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ def run(test: RuleTest, rules: Rules) -> Result:
 
 
 def _is(trip: Rehearsed, expected: Expected) -> bool:
-    return (trip.rule, trip.scope) == (expected.rule, expected.scope) and abs(trip.at - expected.at_s) <= SAME_S
+    same = (trip.rule, trip.scope, trip.shadow) == (expected.rule, expected.scope, expected.shadow)
+    return same and abs(trip.at - expected.at_s) <= SAME_S
 
 
 def _rehearsal(test: RuleTest, rules: Rules) -> Rehearsal:
@@ -129,10 +131,14 @@ def in_words(result: Result) -> str:
         lines.append("  got:      no trip")
     known = [trip for trip in result.got if trip not in result.surplus]
     for trip in result.surplus:
-        said = Expected(round(trip.at, 3), trip.rule, trip.scope).in_words()
+        said = _as_expected(trip).in_words()
         lines.append(f"  got:      {said}, which is not expected: {trip.cause}")
-    lines += [f"  as well:  {Expected(round(t.at, 3), t.rule, t.scope).in_words()}, as expected" for t in known]
+    lines += [f"  as well:  {_as_expected(trip).in_words()}, as expected" for trip in known]
     return "\n".join(lines)
+
+
+def _as_expected(trip: Rehearsed) -> Expected:
+    return Expected(round(trip.at, 3), trip.rule, trip.scope, trip.shadow)
 
 
 # --- reading the file ---------------------------------------------------------------------------------------
@@ -253,7 +259,10 @@ class _Reader:
         return Reading(wall=at_s, feed=feed, name=name, labels=pairs, value=Decimal(value))
 
     def _trip(self, row: dict[str, Any], place: str) -> Expected | None:
-        self._only(row, ("at_s", "rule", "scope"), place)
+        self._only(row, ("at_s", "rule", "scope", "shadow"), place)
+        shadow = row.get("shadow", False)
+        if not isinstance(shadow, bool):
+            self.mistakes.append(f"{place}.shadow: it must be true or false")
         at_s, rule, scope = self._seconds(row, "at_s", place), self._text(row, "rule", place), row.get("scope")
         if not isinstance(scope, dict):
             self.mistakes.append(f'{place}.scope: it must be a table, such as {{ oms = "prime", account = 14 }}')
@@ -264,7 +273,7 @@ class _Reader:
         if at_s is None or rule is None or oms is None:
             return None
         try:
-            return Expected(at_s, rule, Scope(oms=oms, **parts))
+            return Expected(at_s, rule, Scope(oms=oms, **parts), shadow is True)
         except ScopeError as error:
             self.mistakes.append(f"{place}.scope: {error}")
             return None

@@ -74,6 +74,41 @@ def outcome(seen: TripSeen | None, scope: Scope, waited_s: float) -> str:
     )
 
 
+def shadow(seen: TripSeen | None, scope: Scope, waited_s: float) -> str:
+    """The last sentences of a trip that a daemon in shadow took."""
+    nothing = f"SHADOW: nothing was cancelled in {scope.in_words()}, and nothing will be."
+    direct = "`killswitch trip --direct` cancels for real."
+    would = None if seen is None else seen.would_cancel
+    if would is None:
+        return wrapped(f"{nothing} What a live trip would have cancelled wasn't listed within {waited_s:g} s. {direct}")
+    return "\n".join([wrapped(nothing), *_would(would, ""), wrapped(direct)])
+
+
+def _would(would: Said, indent: str) -> Iterator[str]:
+    """What a shadow trip's look found, as it was published."""
+    orders, ids, unseen = _count(would, "orders"), would.get("order_ids"), would.get("accounts_unseen")
+    known = ids[:IDS_SHOWN] if isinstance(ids, list) else []
+    short = bool(unseen) or bool(_count(would, "unreadable")) or would.get("complete") is not True
+    least = "at least " if short else ""
+    text = f"A live trip would have cancelled {least}{counted(orders, 'order')}"
+    by_account = would.get("by_account")
+    if isinstance(by_account, dict) and by_account:
+        text += " (" + ", ".join(f"account {account}: {count}" for account, count in by_account.items()) + ")"
+    if known:
+        more = f" and {orders - len(known)} more" if orders > len(known) else ""
+        text += ": " + " ".join(map(str, known)) + more
+    yield wrapped(text + ".", indent, "  ")
+    if isinstance(unseen, list) and unseen:
+        yield wrapped(f"No list was had of account {', '.join(map(str, unseen[:IDS_SHOWN]))}.", indent, "  ")
+    if _count(would, "unreadable"):
+        yield wrapped(f"{counted(_count(would, 'unreadable'), 'row')} could not be read.", indent, "  ")
+    if would.get("complete") is not True:
+        yield wrapped("There may be more accounts, with more orders.", indent, "  ")
+    swept = would.get("swept_by")
+    if isinstance(swept, list) and swept:
+        yield wrapped(f"Live trips swept there and may have been first: {', '.join(map(str, swept))}.", indent, "  ")
+
+
 def receipt(said: ReceiptSeen) -> str:
     """A receipt in a sentence or two."""
     verdict = "accepted" if said["accepted"] else "refused"
@@ -86,7 +121,8 @@ def receipt(said: ReceiptSeen) -> str:
 def trip_fields(seen: TripSeen) -> Said:
     """A trip as JSON, with the keys that it is published with."""
     scope = None if seen.scope is None else scope_json(seen.scope)
-    return {name: getattr(seen, name) for name in type(seen).__slots__} | {"scope": scope, "causes": list(seen.causes)}
+    names = [name for name in type(seen).__slots__ if seen.shadow or name != "would_cancel"]
+    return {name: getattr(seen, name) for name in names} | {"scope": scope, "causes": list(seen.causes)}
 
 
 # --- previews -----------------------------------------------------------------------------------------------
@@ -128,7 +164,8 @@ def preview(scope: Scope, found: Preview) -> str:
 def status(said: Said) -> str:
     """The answer of /state. It may come from another version: what isn't there isn't shown."""
     ready = "ready" if said.get("ready") is True else "NOT READY"
-    lines = [wrapped(f"Daemon {_text(said, 'daemon')}: {_text(said, 'state')}, {ready}")]
+    shadow = ", in SHADOW: nothing is cancelled" if said.get("mode") == "shadow" else ""
+    lines = [wrapped(f"Daemon {_text(said, 'daemon')}: {_text(said, 'state')}, {ready}{shadow}")]
     lines += [wrapped(f"missing: {why}", "  ", "  ") for why in _texts(said, "missing")]
     lines += [wrapped(f"note: {why}", "  ", "  ") for why in _texts(said, "notes")]
     if said.get("journal_error"):
@@ -153,7 +190,9 @@ def _titled(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _trip(trip: Said) -> Iterator[str]:
-    yield wrapped(f"{_text(trip, 'trip')}: {_text(trip, 'state')}, {trip.get('outcome') or 'no outcome yet'}", "  ")
+    shadow = trip.get("shadow") is True
+    verdict = "SHADOW, nothing is cancelled" if shadow else trip.get("outcome") or "no outcome yet"
+    yield wrapped(f"{_text(trip, 'trip')}: {_text(trip, 'state')}, {verdict}", "  ")
     yield wrapped(f"scope: {_scope(trip.get('scope'))}", "    ", "  ")
     for cause in trip.get("causes") or ():
         text = cause.get("text") if isinstance(cause, dict) else cause
@@ -161,6 +200,11 @@ def _trip(trip: Said) -> Iterator[str]:
         yield wrapped(
             f"cause: {text}" + (f" ({times} times)" if isinstance(times, int) and times > 1 else ""), "    ", "  "
         )
+    if shadow:
+        yield wrapped(f"tripped {_text(trip, 'tripped_at')} by {_text(trip, 'by')}", "    ", "  ")
+        would = trip.get("would_cancel")
+        yield from _would(would, "    ") if isinstance(would, dict) else [wrapped("not listed yet", "    ")]
+        return
     left = trip.get("orders_left")
     yield wrapped(
         f"tripped {_text(trip, 'tripped_at')} by {_text(trip, 'by')}; calls {trip.get('calls')}, orders left: "
@@ -186,6 +230,7 @@ def _rule(rule: Said) -> str:
     breaching, unknown = _rows(rule, "breaching"), _rows(rule, "unknown")
     worst = rule.get("worst")
     parts = [f"{_text(rule, 'rule')}: {shown}, limit {_text(rule, 'limit')}, {_count(rule, 'series')} series"]
+    parts += ["SHADOW"] if rule.get("mode") == "shadow" else []
     parts += [f"worst {_labels(worst)}"] if isinstance(worst, dict) and worst else []
     parts += [f"IN BREACH {'; '.join(_labels(row) or 'without labels' for row in breaching)}"] if breaching else []
     parts += [f"unknown {'; '.join(_labels(row) or 'as a whole' for row in unknown)}"] if unknown else []

@@ -106,6 +106,22 @@ def test_the_sample_with_a_private_secret_exits_0_and_a_finding_makes_it_1(home)
     assert (len(found.findings), found.exit_code) == (1, 1)
 
 
+def test_a_rule_in_shadow_covers_nothing_and_a_daemon_in_shadow_is_a_finding(home):
+    found = inventory(home, ("rule", 0, "mode", "shadow"), ("panic", []))
+    assert found.rules[0].mode == "shadow"
+    text = " ".join(render(found).split())
+    assert "Rule btc-position (owner: risk desk), in shadow" in text
+    assert "cancels nothing, in shadow; live prime" in text
+    assert "Rule btc-position is in SHADOW" in text
+    assert all("rule btc-position" not in account.whole for oms in found.oms for account in oms.accounts)
+    assert found.mode == "live"
+    dark = inventory(home, ("daemon", "mode", "shadow"))
+    assert dark.mode == "shadow"
+    assert dark.exit_code == 1
+    assert "nothing is cancelled" in dark.findings[0]
+    assert "in SHADOW: nothing is cancelled" in render(dark)
+
+
 def test_that_qos_0_presses_get_lost_is_a_remark_which_nobody_can_mend_here(home):
     assert inventory(home).remarks == (QOS,)
     assert inventory(home, ("panic", [])).remarks == ()

@@ -16,7 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from killswitch.config import DEFAULT_PATH, ConfigError, find_config, load, load_rules
-from killswitch.config.models import ARRAYS, MODELS, SINGLE, Tables
+from killswitch.config.models import ARRAYS, MODELS, RULE_KINDS, SINGLE, Tables
 from killswitch.config.tables import KeySignIn, PasswordSignIn
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import (
@@ -377,6 +377,7 @@ FEED_OLD = {k: v for k, v in OLD.items() if k != "reading"} | {
     "feed": "var",
     "scope": {"oms": "prime", "account": 14},
 }
+OF_EACH_KIND = [RATE, DRAWDOWN, OLD, FEED_OLD]
 NOT_FOR_FEEDS = "it is for a reading's series; a feed that isn't heard breaches"
 
 ONE_BY_ONE = [
@@ -384,7 +385,8 @@ ONE_BY_ONE = [
     (("rules", {}), "rules: unknown key; did you mean rule?"),
     (("zzz", 1), "zzz: unknown key"),
     (("daemon", "naem", "x"), "daemon.naem: unknown key; did you mean name?"),
-    (("daemon", "mode", "live"), "daemon.mode: unknown key"),
+    (("daemon", "mode", "dry"), 'daemon.mode: it must be "live" or "shadow"'),
+    (("rule", 0, "mode", True), f'{RULE}.mode: it must be "live" or "shadow"'),
     (("retry", "hedge_after_s", 1), "retry.hedge_after_s: unknown key"),
     (("oms", 0, "acounts", [1]), 'oms "prime".acounts: unknown key; did you mean accounts?'),
     (("oms", 0, "quotes", False), 'oms "prime".quotes: unknown key'),
@@ -980,3 +982,19 @@ def test_bytes_changed_anywhere_in_the_sample_raise_nothing_but_a_config_error(h
 
 def test_arrays_and_single_tables_are_all_the_tables_there_are():
     assert {*SINGLE, *ARRAYS} == set(MODELS[()].model_fields)
+
+
+def test_the_sample_is_live_and_so_is_each_of_its_rules(home):
+    config = read(home, sample())
+    assert config.settings(boot="1").mode == "live"
+    assert {rule.mode for rule in config.rules} == {"live"}
+
+
+def test_shadow_reaches_the_core_for_the_daemon_and_for_rules_of_every_kind(home):
+    assert {row["kind"] for row in OF_EACH_KIND} | {"limit"} == set(RULE_KINDS)
+    config = read(home, changed(("daemon", "mode", "shadow")), env={})
+    assert config.settings(boot="1").mode == "shadow"
+    for row in (sample()["rule"][0], *OF_EACH_KIND):
+        (rule,) = read(home, changed(("rule", [row | {"mode": "shadow"}]))).rules
+        assert rule.mode == "shadow", row
+    assert read(home, sample(), env={"KILLSWITCH_DAEMON__MODE": "shadow"}).daemon.mode == "shadow"

@@ -448,3 +448,69 @@ def test_silence_trips_in_a_test_that_waits_for_it(config):
     code, said = rule_test(config)
     assert code == 1
     assert "at 9 s feed-old trips prime: account 16" in said
+
+
+SHADOW = """
+[[feed]]
+name = "var"
+kind = "mqtt"
+topic = "risk/{account}/var"
+reading = "var"
+stale_after_s = 60
+
+[[rule]]
+name = "tried"
+reading = "var"
+kind = "limit"
+above = 40
+mode = "shadow"
+scope = { oms = "prime", account = "{account}" }
+"""
+
+
+def written(tmp_path, rules):
+    """A configuration of the sample's OMS, and these feeds and rules."""
+    text = (CONFIG / "killswitch.toml").read_text("utf-8")
+    file = tmp_path / "killswitch.toml"
+    file.write_text(text[: text.index("[[panic]]")] + rules)
+    return file
+
+
+@pytest.mark.parametrize(("mark", "code"), [(", shadow = true", 0), ("", 1), (", shadow = false", 1)])
+def test_a_trip_of_a_rule_in_shadow_must_be_expected_as_one(tmp_path, mark, code):
+    config = written(tmp_path, SHADOW)
+    tests = tmp_path / "rules.test.toml"
+    tests.write_text(
+        f'config = "{config.name}"\n[[test]]\nname = "tried"\nuntil_s = 5\n'
+        'readings = [{ at_s = 1, reading = "var", labels = { account = 14 }, value = 45 }]\n'
+        f'trips = [{{ at_s = 1, rule = "tried", scope = {{ oms = "prime", account = 14 }}{mark} }}]\n'
+    )
+    result = CliRunner().invoke(cli, ["test", str(tests)])
+    assert result.exit_code == code, result.output
+    if code:
+        assert "tried trips prime: account 14, all users, all instruments in shadow" in " ".join(result.output.split())
+
+
+def test_a_mark_that_is_neither_true_nor_false_is_a_mistake(tmp_path):
+    tests = tmp_path / "rules.test.toml"
+    tests.write_text(
+        f'config = "{written(tmp_path, SHADOW).name}"\n[[test]]\nname = "tried"\nuntil_s = 5\nreadings = []\n'
+        'trips = [{ at_s = 1, rule = "tried", scope = { oms = "prime", account = 14 }, shadow = 1 }]\n'
+    )
+    result = CliRunner().invoke(cli, ["test", str(tests)])
+    assert result.exit_code == 2
+    assert "shadow: it must be true or false" in result.output
+
+
+def test_a_replay_marks_the_trips_of_rules_in_shadow_and_no_others(tmp_path):
+    live = SHADOW.replace('mode = "shadow"\n', "").replace("tried", "live")
+    config = written(tmp_path, SHADOW + live[live.index("[[rule]]") :])
+    recording = tmp_path / "day.jsonl"
+    line = {"at": "2026-02-25T06:13:20Z", "reading": "var", "labels": {"account": 14}, "value": 45}
+    recording.write_text(json.dumps(line) + "\n")
+    result = CliRunner().invoke(cli, ["replay", "--config", str(config), "--json", str(recording)])
+    said = {trip["rule"]: trip for trip in map(json.loads, result.stdout.splitlines())}
+    assert said["tried"]["shadow"] is True
+    assert "shadow" not in said["live"]
+    result = CliRunner().invoke(cli, ["replay", "--config", str(config), str(recording)])
+    assert "tried (shadow)" in result.stdout

@@ -68,3 +68,9 @@ def test_the_command_prints_text_or_json_and_ends_with_0_or_with_2_for_mistakes(
     assert [row["rule"] for row in json.loads(machine.stdout)["rules"]] == ["btc-position", "var-limit"]
     file.write_text("[daemon]\nname = 1\n")
     assert run(cli, ["check", "--inventory", "--config", str(file)]).exit_code == 2
+
+
+def test_a_rule_in_shadow_acts_in_shadow_and_a_daemon_says_so_in_its_head(tmp_path):
+    config = load(written(tmp_path, ("rule", 0, "mode", "shadow"), ("daemon", "mode", "shadow")), {})
+    assert [row.acts for row in rows(config)] == ["shadow", "cancels"]
+    assert "in SHADOW: nothing is cancelled" in render(config)

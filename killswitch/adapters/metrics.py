@@ -51,6 +51,7 @@ from killswitch.domain.messages import (
     ResetRequested,
     Sent,
     SetAside,
+    ShadowTripped,
     SubscribePrice,
     TradeSeen,
     Tripped,
@@ -169,6 +170,7 @@ class Metrics:
         self._journal_errors = self._counter("journal_errors", "Writes of the journal that failed")
         self._calls_total = self._counter("calls", "Calls to an OMS by what came of them", ("oms", "call", "answer"))
         self._trips_total = self._counter("trips", "Trips that began", ("rule", "kind"))
+        self._shadows_total = self._counter("shadow_trips", "Shadow trips that began", ("rule", "kind"))
         self._warnings = self._counter("warnings", "Warnings of a rule: near its limit, or left in the dark", ("rule",))
         self._stragglers = self._counter("stragglers", "Cancels of one order that was left over", ("oms",))
         self._late = self._counter("late_arrivals", "Orders in a latched scope after it was confirmed", ("oms",))
@@ -180,9 +182,10 @@ class Metrics:
         self._bad = self._counter("bad_readings", "Payloads that are no reading", ("feed", "reason"))
         self._commands = self._counter("commands", "Commands by how they were answered", ("command", "result"))
         _exist(self._calls_total, ((*oms, call, answer) for oms in omses for call in CALLS for answer in ANSWERS))
-        _exist(self._trips_total, ((rule.name, rule.kind) for rule in settings.rules))
+        for counter in (self._trips_total, self._shadows_total):
+            _exist(counter, ((rule.name, rule.kind) for rule in settings.rules))
+            _exist(counter, (("", source) for source in SOURCES))
         _exist(self._warnings, ((rule.name,) for rule in settings.rules))
-        _exist(self._trips_total, (("", source) for source in SOURCES))
         for counter in (self._stragglers, self._late, self._escalations):
             _exist(counter, omses)
         for counter in (self._readings, self._conflated):
@@ -297,6 +300,8 @@ class Metrics:
         match record.body:
             case Tripped() as body:
                 self._tripped(body, now)
+            case ShadowTripped() as body:
+                self._shadows_total.labels(body.cause.rule, body.cause.kind).inc()
             case Moved() as body:
                 self._moved(body, now)
             case WasReset() as body:

@@ -63,6 +63,12 @@ class Now(Collector):
             {(state,): view.state == state for state in STATES} if view else {},
         )
         yield _whole("latched_trips", "Trips that are latched", len(view.trips) if view else None)
+        yield _whole(
+            "shadow",
+            "1 while the whole daemon is in shadow and cancels nothing",
+            view.mode == "shadow" if view else None,
+        )
+        yield _whole("shadow_trips_standing", "Shadow trips that nobody has reset", len(view.shadows) if view else None)
         yield _whole("ready", "1 if a trip could be carried out now", view.ready if view else None)
         yield _whole(
             "commands_waiting",

@@ -127,10 +127,10 @@ class CommandLink:
                 self._outbox.retain(self._trip_topic(view.trip), partial(announce.encode_trip, view, self._name))
             case ClearTrip(trip=trip):
                 self._outbox.clear(self._trip_topic(trip))
-            case AnnounceState(state=state, trips=trips):
+            case AnnounceState(state=state, trips=trips, shadow=shadow):
                 latched = sum(not view.shadow for view in trips)
                 self._outbox.retain(self._state_topic, partial(announce.encode_state, state, latched))
-                view_of = partial(announce.encode_replica, state, trips, self._name, self._instance)
+                view_of = partial(announce.encode_replica, state, trips, self._name, self._instance, shadow=shadow)
                 self._outbox.retain(self._replica_topic, view_of)
             case AnnounceEvent():
                 topic = f"{self._prefix}/event"
@@ -346,7 +346,8 @@ class CommandLink:
         if seen is None or seen.trip != trip:
             self._submit(found(scope=None, by="", cause=""))
         else:
-            self._submit(found(scope=seen.scope, by=seen.by, cause="; ".join(seen.causes)))
+            cause = "; ".join(seen.causes)
+            self._submit(found(scope=seen.scope, by=seen.by, cause=cause, shadow=seen.shadow))
 
     def _trip_topic(self, trip: str) -> str:
         return f"{self._prefix}/trip/{trip}"

@@ -116,7 +116,12 @@ def check(ctx: click.Context, config: str | None, as_json: bool, listing: bool) 
         from killswitch import rule_table  # noqa: PLC0415
 
         listed = [asdict(row) for row in rule_table.rows(loaded)]
-        head = {"config": str(loaded.path), "daemon": loaded.daemon.name, "fingerprint": loaded.fingerprint()}
+        head = {
+            "config": str(loaded.path),
+            "daemon": loaded.daemon.name,
+            "mode": loaded.daemon.mode,
+            "fingerprint": loaded.fingerprint(),
+        }
         echo_json({**head, "rules": listed}) if as_json else click.echo(rule_table.render(loaded), nl=False)
         ctx.exit(DONE)
     from killswitch.inventory import describe, render  # noqa: PLC0415

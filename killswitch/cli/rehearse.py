@@ -104,7 +104,8 @@ def replay(ctx: click.Context, files: tuple[Path, ...], config: str | None, as_j
                     if as_json:
                         click.echo(rehearse.as_json(trip, at))
                     else:
-                        click.echo(f"{at}  {trip.rule}  {shown(trip.scope.in_words())}: {shown(trip.cause)}")
+                        shadow = " (shadow)" if trip.shadow else ""
+                        click.echo(f"{at}  {trip.rule}{shadow}  {shown(trip.scope.in_words())}: {shown(trip.cause)}")
                 progress.tell(read)
             progress.done(file.stat().st_size)
         progress.clear()

@@ -48,7 +48,11 @@ PREVIEW_S: Final = 35.0
 @by_option
 @reason_option
 @click.option("--wait", type=Number(0, 86400), default=30.0, show_default=True, metavar="SECONDS")
-@click.option("--direct", is_flag=True, help="Without broker and daemon: sign in to the OMS and sweep from here.")
+@click.option(
+    "--direct",
+    is_flag=True,
+    help="Without broker and daemon: sign in to the OMS and sweep from here; real, also where the daemon is in shadow.",
+)
 @click.option("--preview", is_flag=True, help="Show what would be cancelled; cancel nothing.")
 @click.pass_context
 def trip(
@@ -68,7 +72,8 @@ def trip(
 ) -> None:
     """Cancel every order of a scope and prove it.
 
-    The scope stays latched until a reset. Exits with 0 only for VERIFIED; 3 where nobody answered.
+    The scope stays latched until a reset. Exits with 0 only for VERIFIED; 3 where nobody answered. A daemon in
+    shadow cancels nothing: then it shows what would have been cancelled, and exits with 1.
     """
     scope = _scope(oms, account, user, instrument)
     if preview:
@@ -151,7 +156,11 @@ def _trip(config: Config, scope: Scope, *, by: str, reason: str, wait: float, as
         return NO
     if not as_json:
         click.echo(f"trip {shown(receipt['trip'] or sending.id)}")
-        click.echo(terminal.outcome(view, scope, wait))
+        if receipt["shadow"]:
+            click.echo(terminal.receipt(receipt))
+            click.echo(terminal.shadow(view, scope, wait))
+        else:
+            click.echo(terminal.outcome(view, scope, wait))
     return DONE if view is not None and view.outcome == "VERIFIED" else NO
 
 

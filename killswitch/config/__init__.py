@@ -68,6 +68,7 @@ class Config:
             confirm=self.confirm,
             retry=self.retry,
             reset_max_age_s=self.commands.max_age_s,
+            mode=self.daemon.mode,
             panics=tuple(panic.scope for panic in self.panics) if self.mqtt.brokers else (),
         )
 

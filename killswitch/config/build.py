@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         TemplateTable,
     )
     from killswitch.domain.messages import Labels
+    from killswitch.domain.settings import Mode
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
@@ -83,6 +84,7 @@ def daemon(table: DaemonTable) -> Daemon:
         unreadable_journal=table.unreadable_journal,
         sweep_on_stop=table.sweep_on_stop,
         record=table.record,
+        mode=table.mode,
     )
 
 
@@ -240,6 +242,7 @@ class _Shape(TypedDict):
     on_bad: OnUnknown
     fallback: Scope | None
     scope: ScopeTemplate
+    mode: Mode
 
 
 def _shape(table: SeriesRuleTable, reading: str) -> _Shape:
@@ -252,6 +255,7 @@ def _shape(table: SeriesRuleTable, reading: str) -> _Shape:
         on_bad=OnUnknown(table.on_bad),
         fallback=None if table.fallback is None else scope(table.fallback),
         scope=_template(table.scope),
+        mode=table.mode,
     )
 
 
@@ -273,7 +277,12 @@ def rule(table: RuleTable) -> Rule:
         case StaleRuleTable(feed=str(feed)):
             template = _template(table.scope)
             return SilenceRule(
-                name=table.name, owner=table.owner, scope=template, feed=feed, older_than_s=table.older_than_s
+                name=table.name,
+                owner=table.owner,
+                scope=template,
+                mode=table.mode,
+                feed=feed,
+                older_than_s=table.older_than_s,
             )
         case StaleRuleTable():
             assert table.reading is not None, "it names a reading or a feed: relations.py saw to it"

@@ -17,6 +17,9 @@ ENV_PREFIX: Final = "KILLSWITCH_"
 _BUILT_LATER: Final = ": signed commands are not built yet"
 
 
+Mode = Annotated[Literal["live", "shadow"], v.one_of("live", "shadow")]
+
+
 class Table(BaseModel):
     """A table: no key but the known ones, and no input in any message."""
 
@@ -29,6 +32,7 @@ class DaemonTable(Table):
     unreadable_journal: Annotated[Literal["refuse", "sweep"], v.one_of("refuse", "sweep")] = "refuse"
     sweep_on_stop: v.Flag = False
     record: a.Recording = ""
+    mode: Mode = "live"
 
 
 class HttpTable(Table):
@@ -142,6 +146,7 @@ class RuleShapeTable(Table):
     name: v.Name
     owner: v.Text = ""
     scope: TemplateTable
+    mode: Mode = "live"
 
 
 class SeriesRuleTable(RuleShapeTable):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from killswitch.config.values import Secret
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import FeedSpec
+    from killswitch.domain.settings import FeedSpec, Mode
     from killswitch.wire.feed import FeedShape, StreamShape
 
 
@@ -24,6 +24,7 @@ class Daemon:
     unreadable_journal: Literal["refuse", "sweep"]
     sweep_on_stop: bool
     record: str = ""
+    mode: Mode = "live"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

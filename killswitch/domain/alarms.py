@@ -19,6 +19,11 @@ from killswitch.domain.watch import rules
 if TYPE_CHECKING:
     from killswitch.domain.life import Life
     from killswitch.domain.parts import Parts
+    from killswitch.domain.settings import Settings
+
+
+def _tried(settings: Settings) -> frozenset[str]:
+    return frozenset(rule.name for rule in settings.rules if rule.mode == "shadow")
 
 
 class Alarms:
@@ -27,6 +32,8 @@ class Alarms:
     def __init__(self, parts: Parts, life: Life) -> None:
         self._parts = parts
         self._life = life
+        self._tried = (parts.settings, _tried(parts.settings))
+        """Settings, and which of their rules are in shadow: looked up anew when they are others."""
 
     def watched(self, event: Event, now: float) -> None:
         self.believe(self._parts.watch.handle(event, now), now, event.wall)
@@ -39,7 +46,8 @@ class Alarms:
                 case rules.Warned():
                     n = self._parts.outbox.record(Noted(finding.kind, finding.text, rule=finding.rule), wall)
                     detail = None if finding.rule is None else {"rule": finding.rule}
-                    self._parts.outbox.event(finding.kind, finding.text, wall, detail=detail, n=n)
+                    shadow = finding.rule is not None and self._in_shadow(finding.rule)
+                    self._parts.outbox.event(finding.kind, finding.text, wall, detail=detail, n=n, shadow=shadow)
                 case _:
                     assert_never(finding)
 
@@ -48,6 +56,9 @@ class Alarms:
         cause = CauseView(
             breach.text, breach.rule, breach.kind, breach.labels, wall, wall, 1, breach.value, breach.value
         )
+        if self._in_shadow(breach.rule):
+            self._breached_in_shadow(breach, cause, now, wall)
+            return
         held = [t for t in self._parts.trips.values() if t.scope == breach.scope and t.by_rule]
         if not held:
             if not breach.repeated:
@@ -62,3 +73,18 @@ class Alarms:
         self._parts.outbox.record(CauseAdded(trip.id, cause), wall, urgent=True)
         if trip.state is State.CONFIRMED:
             self._life.change(trip.id, Input.TRIP, breach.text, now, wall)
+
+    def _in_shadow(self, rule: str) -> bool:
+        settings = self._parts.settings
+        if self._tried[0] is not settings:
+            self._tried = (settings, _tried(settings))
+        return settings.mode == "shadow" or rule in self._tried[1]
+
+    def _breached_in_shadow(self, breach: rules.Breach, cause: CauseView, now: float, wall: float) -> None:
+        """Beside all that is live: it folds with what other rules began in shadow on the same scope only."""
+        held = self._parts.shadows.of_rules(breach.scope)
+        if held is not None:
+            self._parts.shadows.breached(held, cause, wall)
+        elif not breach.repeated:
+            id_ = self._life.new_id(breach.rule, wall)
+            self._life.shadow(id_, breach.scope, cause, f"rule {breach.rule}", now)

@@ -34,8 +34,11 @@ def reaches(scope: Scope | ScopeTemplate, account: int, where: Labels = ()) -> b
 
 
 def uncovered(oms: str, accounts: Iterable[int], rules: Iterable[Rule], panics: Iterable[Scope]) -> tuple[int, ...]:
-    """Those accounts of an OMS that no rule's and no button's scope could name, not even in part."""
-    templates = [(rule.scope, rule.where) for rule in rules if rule.scope.oms == oms]
+    """Those accounts of an OMS that no rule's and no button's scope could name, not even in part.
+
+    A rule in shadow covers nothing.
+    """
+    templates = [(rule.scope, rule.where) for rule in rules if rule.scope.oms == oms and rule.mode == "live"]
     scopes = [scope for scope in panics if scope.oms == oms]
     return tuple(
         account

@@ -36,13 +36,17 @@ USED_MAX: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A command id that is taken: what was asked with it, what was answered, and the record that holds it."""
+    """A command id that is taken: what was asked with it, what was answered, and the record that holds it.
+
+    `shadow`: what came of it cancels nothing.
+    """
 
     digest: str
     accepted: bool
     reason: str
     trip: str | None
     n: int
+    shadow: bool = False
 
 
 class Desk:
@@ -62,20 +66,30 @@ class Desk:
     def before(self, id_: str) -> Used | None:
         return self._used.get(id_)
 
-    def accept(self, event: TripRequested | ResetRequested, command: str, trip: str, reason: str) -> None:
+    def accept(
+        self, event: TripRequested | ResetRequested, command: str, trip: str, reason: str, *, shadow: bool = False
+    ) -> None:
         """Answer yes once the command's record is on disk; its delivery is acknowledged then."""
         body = Commanded(event.id, command, event.digest, accepted=True, reason=reason, trip=trip, by=event.by)
         n = self._outbox.record(body, event.wall, urgent=True)
-        self._used[event.id] = Used(event.digest, accepted=True, reason=reason, trip=trip, n=n)
+        self._used[event.id] = Used(event.digest, accepted=True, reason=reason, trip=trip, n=n, shadow=shadow)
         if len(self._used) > USED_MAX:
             del self._used[next(iter(self._used))]
-        receipt = Receipt(event.id, event.via, event.token, accepted=True, reason=reason, trip=trip)
+        receipt = Receipt(event.id, event.via, event.token, accepted=True, reason=reason, trip=trip, shadow=shadow)
         self._outbox.after(receipt, n)
         self._acknowledge_after(n, receipt, event.token, event.via)
 
     def repeat(self, event: TripRequested | ResetRequested, used: Used) -> None:
         """The same command again: the first receipt again, once that is safe."""
-        receipt = Receipt(event.id, event.via, event.token, accepted=used.accepted, reason=used.reason, trip=used.trip)
+        receipt = Receipt(
+            event.id,
+            event.via,
+            event.token,
+            accepted=used.accepted,
+            reason=used.reason,
+            trip=used.trip,
+            shadow=used.shadow,
+        )
         self._outbox.after(receipt, used.n)
         self._acknowledge_after(used.n, receipt, event.token, event.via)
 

@@ -138,6 +138,22 @@ class Life:
         """A trip that begins with `cause`."""
         return Trip(id_, scope, (cause,), by, cause.first_wall, State.SWEEPING, self._parts.sweeper.fresh(scope, now))
 
+    def shadow(
+        self,
+        id_: str,
+        scope: Scope,
+        cause: CauseView,
+        by: str,
+        now: float,
+        *,
+        command_id: str = "",
+        digest: str = "",
+        button: str = "",
+    ) -> int:
+        """A shadow trip: no latch, no sweep; it looks, and tells. Returns the number of its record."""
+        self._parts.numbers["serial"] += 1
+        return self._parts.shadows.trip(id_, scope, cause, by, now, command_id=command_id, digest=digest, button=button)
+
     def relatch(self, held: LatchedTrip, now: float) -> None:
         """A trip that the journal kept: it is swept again."""
         first = held.causes[0] if held.causes else None

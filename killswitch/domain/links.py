@@ -60,7 +60,7 @@ class Links:
             return
         for call in self._parts.book.calls.values():
             if call.session == event.session:  # the adapter told of each; this is for one that didn't
-                self._parts.looks.failed(call.number)
+                self._parts.look_failed(call.number, now)
                 self._parts.sweeper.lost(call.number, now, event.wall, "its session is gone")
         self._parts.outbox.put(AnnounceEvent("session_down", f"{event.oms}: {event.gateway}: {event.why}", event.wall))
         self._parts.sweeper.session_down(session)

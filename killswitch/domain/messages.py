@@ -521,6 +521,7 @@ class RetainedTripFound(Event):
     scope: Scope | None
     by: str
     cause: str
+    shadow: bool = False
 
 
 # --- actions -----------------------------------------------------------------------------------------------
@@ -671,7 +672,10 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to a command. `token` is the one that came with it. `durable` False: not yet on disk."""
+    """The answer to a command. `token` is the one that came with it. `durable` False: not yet on disk.
+
+    `shadow`: what was accepted cancels nothing.
+    """
 
     id: str
     via: Via
@@ -680,6 +684,7 @@ class Receipt:
     reason: str
     trip: str | None
     durable: bool = True
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -705,10 +710,14 @@ class ClearTrip:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceState:
-    """Publish the retained `state`, and this replica's view: the trips with it."""
+    """Publish the retained `state`, and this replica's view: the trips with it, shadow ones too.
+
+    `shadow`: the whole daemon is in shadow.
+    """
 
     state: str
     trips: tuple[TripView, ...]
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -720,6 +729,7 @@ class AnnounceEvent:
     wall: float
     trip: str | None = None
     detail: Mapping[str, object] | None = None
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -750,8 +760,26 @@ class CauseView:
 
 
 @dataclass(frozen=True, slots=True)
+class WouldCancel:
+    """What a shadow trip's one look at its scope found: what a live trip would have cancelled.
+
+    `by_account`: (account, how many), of accounts that hold orders. `order_ids`: ascending, the first of them; the
+    journal has all. `complete` False: there may be accounts that nobody told us of. `swept_by`: latched live trips
+    whose scope meets this one, which may have cancelled before the look.
+    """
+
+    orders: int
+    by_account: tuple[tuple[int, int], ...]
+    order_ids: tuple[int, ...]
+    unreadable: int
+    accounts_unseen: tuple[int, ...]
+    complete: bool
+    swept_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TripView:
-    """What the outside sees of a trip (contract section 3)."""
+    """What the outside sees of a trip. `would_cancel`: of a shadow trip only, None until it has looked."""
 
     trip: str
     state: str
@@ -768,6 +796,7 @@ class TripView:
     accounts_unseen: tuple[int, ...]
     drill: bool = False
     shadow: bool = False
+    would_cancel: WouldCancel | None = None
 
 
 Action: TypeAlias = (
@@ -898,6 +927,59 @@ class WasReset:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowTripped:
+    """A shadow trip began: nothing is latched and nothing is cancelled. A kind of its own, so that no fold, of no
+    version, takes it for a latch.
+    """
+
+    trip: str
+    scope: Scope
+    cause: CauseView
+    by: str
+    command_id: str = ""
+    digest: str = ""
+    shadow: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCause:
+    """A shadow trip gained a cause, or was pressed again."""
+
+    trip: str
+    cause: CauseView
+    shadow: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowFound:
+    """What a shadow trip would have cancelled. `orders`: (account, all ids), of each account that was listed.
+
+    `unnamed`: orders without an id. `accounts_unseen`: no list was had of them.
+    """
+
+    trip: str
+    orders: tuple[tuple[int, tuple[int, ...]], ...]
+    unnamed: int
+    unreadable: int
+    accounts_unseen: tuple[int, ...]
+    complete: bool
+    swept_by: tuple[str, ...] = ()
+    shadow: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowEnded:
+    """A person ended a shadow trip."""
+
+    trip: str
+    by: str
+    reason: str
+    command_id: str
+    digest: str
+    shadow: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class SetAside:
     """An event made `handle` raise; nothing changed."""
 
@@ -938,6 +1020,10 @@ RecordBody: TypeAlias = (
     | SetAside
     | Arrived
     | Noted
+    | ShadowTripped
+    | ShadowCause
+    | ShadowFound
+    | ShadowEnded
 )
 
 
@@ -973,7 +1059,7 @@ class Restored:
 
     trips: tuple[LatchedTrip, ...] = ()
     commands: tuple[UsedCommand, ...] = ()
-    ended: frozenset[str] = frozenset()  # trips that were reset
+    ended: frozenset[str] = frozenset()  # trips that were reset, and all shadow trips: the start ended them
     next_n: int = 1
     serial: int = 0  # how many trips there ever were, for new ids
     fresh: bool = False

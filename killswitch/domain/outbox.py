@@ -104,9 +104,10 @@ class Outbox:
         trip: str | None = None,
         detail: Mapping[str, object] | None = None,
         n: int | None = None,
+        shadow: bool = False,
     ) -> None:
         """Announce an event once record `n` (None: the last one so far) is on disk."""
-        self.after(AnnounceEvent(kind, text, wall, trip, detail), self.last_n if n is None else n)
+        self.after(AnnounceEvent(kind, text, wall, trip, detail, shadow), self.last_n if n is None else n)
 
     def journalled(self, n: int) -> None:
         """Let go of what waited for records up to `n`."""

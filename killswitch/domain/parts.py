@@ -8,6 +8,7 @@ from killswitch.domain.book import Book
 from killswitch.domain.desk import Desk
 from killswitch.domain.outbox import Outbox
 from killswitch.domain.preview import Looks
+from killswitch.domain.shadows import Shadows
 from killswitch.domain.sweeper import Sweeper
 from killswitch.domain.undo import Agenda, Table, Undo
 from killswitch.domain.watch.rules import Watch
@@ -49,9 +50,23 @@ class Parts:
         self.numbers["serial"] = restored.serial
         self.numbers["late"] = 0
         self.status: Table[str, str] = Table(self.undo)
+        self.shadows = Shadows(
+            self.book,
+            self.trips,
+            self.agenda,
+            self.outbox,
+            self.undo,
+            status=self.status,
+            timeout_s=settings.retry.list_timeout_s,
+        )
         self.gateways: Table[tuple[str, str], tuple[bool, float, str]] = Table(self.undo)
         self.brokers: Table[str, tuple[bool, str]] = Table(self.undo)
         self.stir: set[str] = set()
+
+    def look_failed(self, call: int, now: float) -> None:
+        """Nothing comes of this list any more: a preview or a shadow trip may wait for it."""
+        self.looks.failed(call)
+        self.shadows.failed(call, now)
 
     def stir_up(self, oms: str | None) -> None:
         """The sweeps of this OMS have something new to act on."""

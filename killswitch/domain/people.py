@@ -17,6 +17,7 @@ from killswitch.domain.messages import (
     WasReset,
 )
 from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain.shadows import CANCELS_NOTHING
 from killswitch.domain.trips import (
     TRANSITIONS,
     Input,
@@ -27,7 +28,9 @@ from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
     from killswitch.domain.life import Life
+    from killswitch.domain.messages import CauseView
     from killswitch.domain.parts import Parts
+    from killswitch.domain.shadows import Shadow
 
 
 STUCK_S: Final = 5.0
@@ -45,15 +48,19 @@ class People:
 
     def trip_requested(self, event: TripRequested, now: float) -> None:
         used = self._parts.desk.before(event.id)
-        trip = self._parts.trips.get(event.id)
-        if used is not None or trip is not None:
-            if trip is not None and used is not None and used.digest == event.digest and event.retained:
-                self._parts.desk.repeat(event, used)
-            elif trip is not None and used is not None and used.digest == event.digest:
-                self._life.press(trip, cause_of(f"{event.by}: {event.reason}", "command", event.wall), now, event.wall)
-                self._parts.desk.repeat(event, used)
-            else:
+        trip, shadow = self._parts.trips.get(event.id), self._parts.shadows.get(event.id)
+        if used is not None or trip is not None or shadow is not None:
+            again = cause_of(f"{event.by}: {event.reason}", "command", event.wall)
+            if used is None or used.digest != event.digest or (trip is None and shadow is None):
                 self._parts.desk.refuse(event, "trip", "id already used")
+                return
+            if event.retained:
+                pass
+            elif trip is not None:
+                self._life.press(trip, again, now, event.wall)
+            elif shadow is not None:
+                self._parts.shadows.press(shadow, again, event.wall)
+            self._parts.desk.repeat(event, used)
             return
         refusal = self._refuses(event.scope)
         if refusal is not None:
@@ -62,9 +69,18 @@ class People:
         kind = "http" if event.via == "http" else "command"
         age = "" if event.issued_at is None else f", {max(event.wall - event.issued_at, 0):.0f} s old"
         cause = cause_of(f"{event.by}: {event.reason}", kind, event.wall)
+        if self._in_shadow:
+            by, id_ = event.by, event.id
+            self._life.shadow(id_, event.scope, cause, by, now, command_id=id_, digest=event.digest)
+            self._parts.desk.accept(event, "trip", id_, CANCELS_NOTHING, shadow=True)
+            return
         trip = replace(self._life.trip(event.id, event.scope, cause, event.by, now), command_id=event.id)
         self._life.latch(trip, now, event.digest)
         self._parts.desk.accept(event, "trip", event.id, f"tripped{age}")
+
+    @property
+    def _in_shadow(self) -> bool:
+        return self._parts.settings.mode == "shadow"
 
     def _refuses(self, scope: Scope) -> str | None:
         site = self._parts.book.sites.get(scope.oms)
@@ -76,6 +92,9 @@ class People:
 
     def button_pressed(self, event: ButtonPressed, now: float) -> None:
         cause = cause_of(f"button {event.button} pressed", "panic", event.wall)
+        if self._in_shadow:
+            self._parts.desk.pressed(event, self._pressed_in_shadow(event, cause, now))
+            return
         for trip in self._parts.trips.values():
             if trip.button == event.button and trip.scope == event.scope:
                 self._parts.desk.pressed(event, self._life.press(trip, cause, now, event.wall))
@@ -84,6 +103,13 @@ class People:
         trip = replace(self._life.trip(id_, event.scope, cause, event.button, now), button=event.button)
         self._parts.desk.pressed(event, self._life.latch(trip, now))
 
+    def _pressed_in_shadow(self, event: ButtonPressed, cause: CauseView, now: float) -> int:
+        for shadow in self._parts.shadows.values():
+            if shadow.button == event.button and shadow.scope == event.scope:
+                return self._parts.shadows.press(shadow, cause, event.wall)
+        id_ = self._life.new_id(event.button, event.wall)
+        return self._life.shadow(id_, event.scope, cause, event.button, now, button=event.button)
+
     def trip_everything(self, event: EverythingTripped, now: float) -> None:
         """Every configured scope: the whole OMS where that is allowed, else each of its accounts."""
         cause = cause_of(f"{event.by}: {event.reason}", "signal", event.wall)
@@ -91,6 +117,9 @@ class People:
             accounts = (EVERY,) if site.whole_oms else site.accounts
             for account in accounts:
                 scope = Scope(oms=site.name, account=account, user=EVERY, instrument=EVERY)
+                if self._in_shadow:
+                    self._everything_in_shadow(scope, cause, event, now)
+                    continue
                 held = [t for t in self._parts.trips.values() if t.scope == scope and t.causes[0].kind == "signal"]
                 if held:
                     self._life.press(held[0], cause, now, event.wall)
@@ -98,15 +127,24 @@ class People:
                     id_ = self._life.new_id("signal", event.wall)
                     self._life.latch(self._life.trip(id_, scope, cause, event.by, now), now)
 
+    def _everything_in_shadow(self, scope: Scope, cause: CauseView, event: EverythingTripped, now: float) -> None:
+        for shadow in self._parts.shadows.values():
+            if shadow.scope == scope and shadow.causes[0].kind == "signal":
+                self._parts.shadows.press(shadow, cause, event.wall)
+                return
+        self._life.shadow(self._life.new_id("signal", event.wall), scope, cause, event.by, now)
+
     def retained_found(self, event: RetainedTripFound, now: float) -> None:
         """The broker holds a trip of ours: known, ended, or, since the journal lost it, to be latched again.
 
         It was announced once it was on disk, and cleared at its reset: a journal that knows neither is another
-        one, was put back from an old copy, or has a row that can't be read.
+        one, was put back from an old copy, or has a row that can't be read. A shadow trip ended with its process:
+        whatever this daemon is now, it cancels nothing for it.
         """
-        if event.trip in self._parts.trips:
+        if event.trip in self._parts.trips or self._parts.shadows.get(event.trip) is not None:
             return
-        if event.trip in self._ended or event.trip in self._ended_before or event.scope is None:
+        ended = event.trip in self._ended or event.trip in self._ended_before
+        if ended or event.shadow or event.scope is None:
             self._parts.outbox.put(ClearTrip(event.trip))
             return
         cause = cause_of(f"{event.cause} (found retained, not in the journal)", "retained", event.wall)
@@ -119,6 +157,10 @@ class People:
                 self._parts.desk.repeat(event, used)
             else:
                 self._parts.desk.refuse(event, "reset", "id already used")
+            return
+        shadow = self._parts.shadows.get(event.trip)
+        if shadow is not None:
+            self._reset_shadow(shadow, event)
             return
         trip = self._parts.trips.get(event.trip)
         refusal = "no such trip" if trip is None else self._refuses_reset(trip, event, now)
@@ -144,12 +186,29 @@ class People:
         self._parts.status["announce"] = "yes"
         self._parts.stir.add(trip.scope.oms)
 
-    def _refuses_reset(self, trip: Trip, event: ResetRequested, now: float) -> str | None:
-        """Why this trip can't be reset now, or None."""
+    def _reset_shadow(self, shadow: Shadow, event: ResetRequested) -> None:
+        """Nothing is latched: neither an empty scope nor a calm rule is asked for."""
+        refusal = self._refuses_command(event)
+        if refusal is not None:
+            self._parts.desk.refuse(event, "reset", refusal)
+            return
+        self._parts.shadows.end(shadow, event)
+        self._ended[shadow.id] = True
+        self._parts.desk.accept(event, "reset", shadow.id, "reset", shadow=True)
+
+    def _refuses_command(self, event: ResetRequested) -> str | None:
+        """Why this reset can't be accepted, whatever its trip is."""
         if abs(event.wall - event.issued_at) > self._parts.settings.reset_max_age_s:
             return "issued_at is too far from now"
         if event.override:
             return "an override needs signed commands, which this version does not have"
+        return None
+
+    def _refuses_reset(self, trip: Trip, event: ResetRequested, now: float) -> str | None:
+        """Why this trip can't be reset now, or None."""
+        refusal = self._refuses_command(event)
+        if refusal is not None:
+            return refusal
         target = TRANSITIONS[trip.state, Input.RESET]
         if target is Verdict.REFUSED:
             return trip.state.value

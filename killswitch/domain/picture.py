@@ -11,6 +11,7 @@ from killswitch.domain.messages import (
     AnnounceTrip,
     TripView,
 )
+from killswitch.domain.shadows import view_of
 from killswitch.domain.trips import (
     SEVERITY,
     VERIFIED,
@@ -63,6 +64,8 @@ class Picture:
             ready=not missing,
             missing=missing,
             notes=self.notes,
+            shadows=tuple(view_of(shadow, COVERS) for shadow in self._parts.shadows.values()),
+            mode=self._parts.settings.mode,
         )
 
     def announce(self) -> None:
@@ -79,14 +82,25 @@ class Picture:
             if before is None or replace(before, verified_wall=None) != replace(view, verified_wall=None):
                 changed = True
                 self._parts.outbox.after(AnnounceTrip(view), n)
-        for gone in [trip for trip in self._views if trip not in self._parts.trips]:
+        shadows = self._parts.shadows.values()
+        for shadow in shadows:
+            if self._bases.get(shadow.id) != (shadow,):
+                before, view = self._views.get(shadow.id), view_of(shadow, COVERS)
+                self._bases[shadow.id] = (shadow,)
+                self._views[shadow.id] = view
+                if before != view:
+                    changed = True
+                    self._parts.outbox.after(AnnounceTrip(view), n)
+        stand = [*self._parts.trips, *(shadow.id for shadow in shadows)]
+        for gone in set(self._views) - set(stand):
             changed = True
             del self._views[gone]
             del self._bases[gone]
         state = self.worst().value
         if changed or self._said.get("state") != state:
             self._said["state"] = state
-            self._parts.outbox.after(AnnounceState(state, tuple(self._views[t] for t in self._parts.trips)), n)
+            views = tuple(self._views[trip] for trip in stand)
+            self._parts.outbox.after(AnnounceState(state, views, self._parts.settings.mode == "shadow"), n)
 
     def _lists(self, trip: Trip) -> tuple[tuple[int, Listed | None], ...]:
         """The lists that a trip's view rests on beside the trip itself."""

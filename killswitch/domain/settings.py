@@ -26,6 +26,8 @@ class Label:
 
 
 TemplatePart: TypeAlias = int | Every | Label
+Mode: TypeAlias = Literal["live", "shadow"]
+"""shadow: decide, journal, announce, and send no cancel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +74,17 @@ class OnUnknown(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleShape:
-    """What rules of every kind say. `where`: labels that must be equal; () on a feed as a whole, which has none."""
+    """What rules of every kind say.
+
+    `where`: labels that must be equal; () on a feed as a whole, which has none. `mode`: a rule in shadow cancels
+    nothing on a live daemon either.
+    """
 
     name: str
     owner: str
     where: Labels = ()
     scope: ScopeTemplate
+    mode: Mode = "live"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +222,10 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that the core is told. `boot`: unlike any earlier start's, so that ids made in it are new."""
+    """All that the core is told. `boot`: unlike any earlier start's, so that ids made in it are new.
+
+    `mode`: "shadow" lets no rule, command, button or signal cancel anything; what was latched before goes on.
+    """
 
     daemon: str
     boot: str
@@ -226,3 +236,4 @@ class Settings:
     retry: RetryPolicy = RetryPolicy()
     reset_max_age_s: float = 30.0
     panics: tuple[Scope, ...] = ()  # what the buttons trip, where a broker is heard
+    mode: Mode = "live"

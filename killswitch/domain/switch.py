@@ -83,6 +83,19 @@ PUT_OFF_S: Final = 1.0
 """What is due and can't be handled is tried again so much later."""
 
 
+def shadow_notes(settings: Settings, restored: Restored) -> tuple[str, ...]:
+    """What people must hear loudly of a daemon in shadow, and of the rules that are."""
+    if settings.mode == "live":
+        names = ", ".join(rule.name for rule in settings.rules if rule.mode == "shadow")
+        return (f"rules in SHADOW, which cancel nothing: {names}",) if names else ()
+    note = "this daemon is in SHADOW: whatever a rule or a person trips, nothing is cancelled"
+    if not restored.trips:
+        return (note,)
+    count = len(restored.trips)
+    what = "trip that was" if count == 1 else "trips that were"
+    return (note, f"{count} {what} latched live before stays a promise: it is swept on until it is reset")
+
+
 class KillSwitch:
     """Rules, latches, sweeps and commands of one daemon."""
 
@@ -94,7 +107,7 @@ class KillSwitch:
         self._people = People(self._parts, self._life, restored.ended)
         self._tickers = Tickers(self._parts)
         self._links = Links(self._parts, self._alarms, self._tickers)
-        self._picture = Picture(self._parts, restored.warnings)
+        self._picture = Picture(self._parts, (*shadow_notes(settings, restored), *restored.warnings))
         for site in settings.sites:
             for gateway in site.gateways:
                 self._parts.gateways[site.name, gateway] = (False, now, "not connected yet")
@@ -185,17 +198,18 @@ class KillSwitch:
                 self._parts.sweeper.sent(event.call, event.session, now, event.wall)
                 self._stir_call(event.session)
             case Answered():
-                self._parts.looks.failed(event.call)
+                self._parts.look_failed(event.call, now)
                 self._tickers.answered(event, now)
                 self._parts.stir_up(self._parts.sweeper.answered(event, now))
             case OpenOrders():
                 self._parts.looks.listed(event)
+                self._parts.shadows.listed(event, now)
                 self._parts.stir_up(self._parts.sweeper.listed(event, now))
                 self._alarms.watched(event, now)
             case AccountsFound():
                 self._parts.stir_up(self._parts.sweeper.accounts_found(event, now))
             case Lost():
-                self._parts.looks.failed(event.call)
+                self._parts.look_failed(event.call, now)
                 self._tickers.failed(event.call, now)
                 self._parts.stir_up(self._parts.sweeper.lost(event.call, now, event.wall, event.why))
             case OrderWorking():
@@ -257,7 +271,7 @@ class KillSwitch:
             case ("keep", *_):
                 self._keep(self._parts.watch.memory.wake(what, now), now, wall)
             case ("call", int(number)):
-                self._parts.looks.failed(number)
+                self._parts.look_failed(number, now)
                 self._tickers.failed(number, now)
                 self._parts.stir_up(self._parts.sweeper.timed_out(number, now, wall))
             case ("lane", Scope() as scope):
@@ -270,6 +284,8 @@ class KillSwitch:
                 self._life.change(trip, Input.OVERDUE, f"not within {self.settings.confirm.deadline_s:g} s", now, wall)
             case ("remind", str(trip)):
                 self._life.remind(trip, now, wall)
+            case ("shadow", str(trip)):
+                self._parts.shadows.wake(trip, now, wall)
             case ("tickers", str(oms)):
                 self._tickers.go_on(oms, now)
             case ("snapshot", str(oms)):
@@ -324,7 +340,7 @@ class KillSwitch:
     def _ask_again(self, number: int, now: float) -> None:
         """An answer was set aside: nothing more will come of its call, so it must not be waited for."""
         call = self._parts.book.end(number)
-        self._parts.looks.failed(number)
+        self._parts.look_failed(number, now)
         self._tickers.failed(number, now)
         if call is not None:
             for trip in self._parts.sweeper.evidence.latched(call.oms):

@@ -101,20 +101,24 @@ class Trip:
         return not self.command_id and not self.button and any(c.rule for c in self.causes)
 
     def with_cause(self, cause: CauseView) -> Trip:
-        """One line per rule and series: the same one is brought up to date, another one is added."""
-        for i, held in enumerate(self.causes):
-            if (held.rule, held.kind, held.labels) == (cause.rule, cause.kind, cause.labels) and (
-                cause.rule or held.text == cause.text
-            ):
-                merged = replace(
-                    held,
-                    last_wall=cause.last_wall,
-                    count=held.count + 1,
-                    last=cause.last,
-                    worst=cause.worst or held.worst,
-                )
-                return replace(self, causes=(*self.causes[:i], merged, *self.causes[i + 1 :]))
-        return replace(self, causes=(*self.causes, cause))
+        return replace(self, causes=merged(self.causes, cause))
+
+
+def merged(causes: tuple[CauseView, ...], cause: CauseView) -> tuple[CauseView, ...]:
+    """One line per rule and series: the same one is brought up to date, another one is added."""
+    for i, held in enumerate(causes):
+        if (held.rule, held.kind, held.labels) == (cause.rule, cause.kind, cause.labels) and (
+            cause.rule or held.text == cause.text
+        ):
+            newer = replace(
+                held,
+                last_wall=cause.last_wall,
+                count=held.count + 1,
+                last=cause.last,
+                worst=cause.worst or held.worst,
+            )
+            return (*causes[:i], newer, *causes[i + 1 :])
+    return (*causes, cause)
 
 
 Change: TypeAlias = tuple[str, Input, str]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels, TripView
+    from killswitch.domain.settings import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class RuleView:
     breaching: tuple[Labels, ...]
     unknown: tuple[Labels, ...]
     warming: int = 0
+    mode: Mode = "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,10 @@ class BrokerView:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The whole. `state` is the worst of the trips' states, or armed. `missing`: why it isn't ready."""
+    """The whole. `state` is the worst of the trips' states, or armed. `missing`: why it isn't ready.
+
+    `shadows`: shadow trips; they are no part of `state` and `trips`. `mode`: the daemon's.
+    """
 
     daemon: str
     state: str
@@ -92,3 +97,5 @@ class View:
     ready: bool
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    shadows: tuple[TripView, ...] = ()
+    mode: Mode = "live"

@@ -19,7 +19,7 @@ from killswitch.domain.scope import EVERY, Part, Scope, ScopeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from killswitch.domain.messages import AnnounceEvent, CauseView, Receipt, TripView
+    from killswitch.domain.messages import AnnounceEvent, CauseView, Receipt, TripView, WouldCancel
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=str)
 """What a detail may hold beyond JSON's own is shown as text."""
@@ -34,11 +34,15 @@ class ReceiptSeen(TypedDict):
     trip: str | None
     daemon: str
     durable: bool
+    shadow: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TripSeen:
-    """A published trip, as far as it can be read. `causes`: their sentences. `scope` None: unreadable."""
+    """A published trip, as far as it can be read. `causes`: their sentences. `scope` None: unreadable.
+
+    `would_cancel`: as it was published, of a shadow trip that has looked.
+    """
 
     trip: str
     state: str
@@ -54,6 +58,7 @@ class TripSeen:
     verified_at: str | None
     daemon: str
     shadow: bool
+    would_cancel: dict[str, Any] | None = None
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -73,7 +78,7 @@ def rfc3339(wall: float) -> str:
 
 
 def receipt_json(receipt: Receipt, daemon: str) -> dict[str, Any]:
-    """`durable` is there, and false, only while the command is not on disk."""
+    """`durable` is there, and false, only while the command is not on disk; `shadow`, and true, where it is so."""
     said: dict[str, Any] = {
         "id": receipt.id,
         "accepted": receipt.accepted,
@@ -83,6 +88,8 @@ def receipt_json(receipt: Receipt, daemon: str) -> dict[str, Any]:
     }
     if not receipt.durable:
         said["durable"] = False
+    if receipt.shadow:
+        said["shadow"] = True
     return said
 
 
@@ -108,7 +115,8 @@ def cause_json(cause: CauseView) -> dict[str, Any]:
 
 
 def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
-    """A trip with the contract's keys and no others."""
+    """A trip with the contract's keys; a shadow trip has `would_cancel` as well, null until it has looked."""
+    would = {"would_cancel": _would_json(view.would_cancel)} if view.shadow else {}
     return {
         "trip": view.trip,
         "state": view.state,
@@ -124,6 +132,22 @@ def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
         "verified_at": None if view.verified_wall is None else rfc3339(view.verified_wall),
         "daemon": daemon,
         "shadow": view.shadow,
+        **would,
+    }
+
+
+def _would_json(would: WouldCancel | None) -> dict[str, Any] | None:
+    """`order_ids` may be the first of them only: `orders` counts all, and the journal has their ids."""
+    if would is None:
+        return None
+    return {
+        "orders": would.orders,
+        "by_account": {str(account): count for account, count in would.by_account},
+        "order_ids": list(would.order_ids),
+        "unreadable": would.unreadable,
+        "accounts_unseen": list(would.accounts_unseen),
+        "complete": would.complete,
+        "swept_by": list(would.swept_by),
     }
 
 
@@ -144,14 +168,15 @@ UNKNOWN_STATE: Final = _bytes({"state": "unknown"})
 """What a lamp is told when no daemon is there: the last will."""
 
 
-def encode_replica(state: str, trips: Sequence[TripView], daemon: str, instance: str) -> bytes:
-    """One daemon's own view. `instance` tells two processes of one name apart."""
+def encode_replica(state: str, trips: Sequence[TripView], daemon: str, instance: str, *, shadow: bool = False) -> bytes:
+    """One daemon's own view. `instance` tells two processes of one name apart. `shadow`: the daemon is."""
     views = [trip_json(view, daemon) for view in trips]
-    return _bytes({"daemon": daemon, "instance": instance, "state": state, "trips": views})
+    marked = {"shadow": True} if shadow else {}
+    return _bytes({"daemon": daemon, "instance": instance, "state": state, "trips": views, **marked})
 
 
 def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
-    """`trip` and `detail` are there where the event has them."""
+    """`trip` and `detail` are there where the event has them, `shadow` where it is true."""
     said: dict[str, Any] = {
         "kind": event.kind,
         "text": event.text,
@@ -162,6 +187,8 @@ def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
         said["trip"] = event.trip
     if event.detail is not None:
         said["detail"] = dict(event.detail)
+    if event.shadow:
+        said["shadow"] = True
     return _bytes(said)
 
 
@@ -180,6 +207,7 @@ def decode_receipt(payload: bytes) -> ReceiptSeen | None:
         trip=_text(said, "trip"),
         daemon=_text(said, "daemon") or "",
         durable=said.get("durable") is not False,
+        shadow=said.get("shadow") is True,
     )
 
 
@@ -197,7 +225,7 @@ def decode_trip_view(payload: bytes) -> TripSeen | None:
     trip, state = _text(said, "trip"), _text(said, "state")
     if trip is None or state is None:
         return None
-    causes = said.get("causes")
+    causes, would = said.get("causes"), said.get("would_cancel")
     return TripSeen(
         trip=trip,
         state=state,
@@ -213,6 +241,7 @@ def decode_trip_view(payload: bytes) -> TripSeen | None:
         verified_at=_text(said, "verified_at"),
         daemon=_text(said, "daemon") or "",
         shadow=said.get("shadow") is True,
+        would_cancel=would if isinstance(would, dict) else None,
     )
 
 

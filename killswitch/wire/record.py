@@ -26,6 +26,8 @@ from killswitch.domain.messages import (
     Record,
     RecordBody,
     Restored,
+    ShadowEnded,
+    ShadowTripped,
     Tripped,
     UsedCommand,
     WasReset,
@@ -105,7 +107,9 @@ _BODIES: Final[dict[str, type]] = {_kind_of(body): body for body in get_args(Rec
 _NAMES: Final = {body: kind for kind, body in _BODIES.items()}
 # messages.py imports Scope for type checkers only, so the hints need to be told of it.
 _HINTS: Final = {body: get_type_hints(body, vars(messages), {"Scope": Scope}) for body in _NAMES}
-_LATCHING: Final = frozenset(_NAMES[body] for body in (Tripped, CauseAdded, Commanded, WasReset))
+_FOLDED: Final = frozenset(
+    _NAMES[body] for body in (Tripped, CauseAdded, Commanded, WasReset, Moved, ShadowTripped, ShadowEnded)
+)
 _lines: Final = msgspec.json.Decoder(_Line)
 
 
@@ -270,6 +274,7 @@ class _Fold:
         self._commands: dict[str, UsedCommand] = {}
         self._implied: dict[str, UsedCommand] = {}
         self._ended: set[str] = set()
+        self._shadows: set[str] = set()
         self._orphans: dict[str, int] = {}
         self._last = 0
         self._before: str | None = GENESIS  # None: the row before is lost, so the link can't be judged
@@ -310,6 +315,8 @@ class _Fold:
                 self._reset(body, row.n, fits=before is None or link(before, row.data) == row.hash)
             case Moved():
                 self._orphan(body.trip, row.n)
+            case ShadowTripped() | ShadowEnded():
+                self._shadow(body)
             case _:
                 pass
 
@@ -317,7 +324,7 @@ class _Fold:
         """Only what the fold looks at is decoded whole: lists of 20,000 orders are skipped."""
         if line.kind not in _BODIES:
             return None, ("kind",)
-        if line.kind not in _LATCHING and line.kind != _NAMES[Moved]:
+        if line.kind not in _FOLDED:
             return None, ()
         return _body(line)
 
@@ -336,7 +343,13 @@ class _Fold:
         causes[_series(body.cause)] = body.cause
         self._trips[body.trip] = replace(trip, causes=tuple(causes.values()))
 
-    def _imply(self, body: Tripped | WasReset) -> None:
+    def _shadow(self, body: ShadowTripped | ShadowEnded) -> None:
+        """It ended with its process at the latest; what is left of it is that its ids are used."""
+        self._serial += isinstance(body, ShadowTripped)
+        self._shadows.add(body.trip)
+        self._imply(body)
+
+    def _imply(self, body: Tripped | WasReset | ShadowTripped | ShadowEnded) -> None:
         """A process killed between a trip and its Commanded: the command was carried out all the same."""
         if body.command_id:
             used = UsedCommand(body.command_id, body.digest, accepted=True, reason="", trip=body.trip)
@@ -370,7 +383,7 @@ class _Fold:
         return Restored(
             trips=tuple(trip for trip in self._trips.values() if trip.trip not in self._ended),
             commands=tuple((self._implied | self._commands).values()),
-            ended=frozenset(self._ended),
+            ended=frozenset(self._ended | (self._shadows - self._trips.keys())),
             next_n=self._last + 1,
             serial=self._serial,
             warnings=tuple(self._warnings),

@@ -30,9 +30,13 @@ class QueryError(ValueError):
 
 
 def view_json(view: View, trip_form: TripForm) -> dict[str, Any]:
-    """The whole view. A trip has the keys that it is published with, and which accounts were looked at."""
+    """The whole view. A trip has the keys that it is published with, and which accounts were looked at.
+
+    Shadow trips stand among the others, after them, and say so.
+    """
     return {
         "daemon": view.daemon,
+        "mode": view.mode,
         "state": view.state,
         "ready": view.ready,
         "missing": list(view.missing),
@@ -43,7 +47,7 @@ def view_json(view: View, trip_form: TripForm) -> dict[str, Any]:
                 "accounts_looked_at": list(trip.accounts_looked_at),
                 "accounts_unseen": list(trip.accounts_unseen),
             }
-            for trip in view.trips
+            for trip in (*view.trips, *view.shadows)
         ],
         "rules": [_rule(rule) for rule in view.rules],
         "feeds": [_feed(feed) for feed in view.feeds],
@@ -59,6 +63,7 @@ def ready_json(view: View) -> dict[str, Any]:
     return {
         "ready": view.ready,
         "daemon": view.daemon,
+        "mode": view.mode,
         "state": view.state,
         "missing": list(view.missing),
         "brokers": brokers_json(view),
@@ -141,6 +146,7 @@ def _rule(rule: RuleView) -> dict[str, Any]:
         "rule": rule.rule,
         "owner": rule.owner,
         "kind": rule.kind,
+        "mode": rule.mode,
         "limit": rule.limit,
         "series": rule.series,
         "headroom": _number(rule.headroom),

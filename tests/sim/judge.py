@@ -30,6 +30,9 @@ from killswitch.domain.messages import (
     OrderWorking,
     Record,
     SetAside,
+    ShadowEnded,
+    ShadowFound,
+    ShadowTripped,
     SubscribePrice,
     Tripped,
     WasReset,
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
 
 STORM = 30  # of the same cancel within a second; one each retry.first_s is 20, and a person may press
 Parts = tuple[int | None, int | None, int | None]
+
+WORSE = ("sweeping", "confirmed", "escalated")
 
 # The design's table, as the moves that it allows.
 MOVES = {
@@ -128,8 +133,11 @@ class Judge:
         self.order = 0
         self.latched: dict[str, Scope] = {}
         self.states: dict[str, str] = {}
+        self.shadows: dict[str, Scope] = {}
+        self.shadowed = 0
         self.over: set[str] = set()
         self.over_commands: set[str] = set()  # of trips that were reset
+        self.shadowy: set[str] = set()  # every shadow trip that ever was
         self.commands: dict[str, str] = {}  # trip -> the command that made it
         self.confirmed_once: set[str] = set()
         self.tripped_commands: set[str] = set()
@@ -147,6 +155,10 @@ class Judge:
         self.last_n = restored.next_n - 1
         self.latched = {t.trip: t.scope for t in restored.trips}
         self.states = dict.fromkeys(self.latched, "sweeping")
+        if self.latched.keys() & self.shadowy:
+            self.broken(f"a start latches what was a shadow trip: {self.latched.keys() & self.shadowy}")
+        self.shadows = {}
+        self.shadowy &= restored.ended  # the others never reached the disk: their commands come again
         self.over = set(restored.ended)
         self.tripped_commands = {t.command_id for t in restored.trips if t.command_id}
         self.tripped_commands |= {c.id for c in restored.commands if c.accepted}
@@ -210,10 +222,14 @@ class Judge:
                 view = action.trip
                 if view.outcome == "VERIFIED" and view.state != "confirmed":
                     self.broken(f"trip {view.trip} is announced VERIFIED while {view.state}")
+                if view.shadow and (view.outcome is not None or view.calls or view.state in WORSE):
+                    self.broken(f"shadow trip {view.trip} is announced as if it cancelled: {view}")
+                if view.shadow is not (view.trip in self.shadowy):
+                    self.broken(f"trip {view.trip} is announced with shadow {view.shadow}")
                 if view.trip in self.over:
                     self.broken(f"trip {view.trip} is announced after its reset")
             case AnnounceState():
-                if action.state == "armed" and action.trips:
+                if action.state == "armed" and any(not view.shadow for view in action.trips):
                     self.broken("announced armed with trips")
             case _:
                 pass
@@ -230,6 +246,16 @@ class Judge:
                 self.broken(f"set aside: {body.event}\n{body.traceback}")
             case Tripped():
                 self._tripped(body)
+            case ShadowTripped():
+                self._shadow(body)
+            case ShadowFound() if body.trip not in self.shadows:
+                self.broken(f"{body.trip} found something and is no shadow trip")
+            case ShadowEnded():
+                if self.shadows.pop(body.trip, None) is None:
+                    self.broken(f"{body.trip} ended and is no shadow trip")
+                self.over.add(body.trip)
+                if body.trip in self.commands:
+                    self.over_commands.add(self.commands[body.trip])
             case CauseAdded() if body.trip not in self.latched:
                 self.broken(f"a cause for {body.trip}, which isn't latched")
             case Moved():
@@ -239,7 +265,22 @@ class Judge:
             case _:
                 pass
 
+    def _shadow(self, body: ShadowTripped) -> None:
+        world = self.world
+        if not world.dark and body.cause.rule != world.tried:
+            self.broken(f"{body.trip} is a shadow trip, and nothing says that it should be")
+        if body.trip in self.shadowy or body.trip in self.latched or body.trip in self.over:
+            self.broken(f"trip id {body.trip} comes twice")
+        if body.command_id:
+            self.tripped_commands.add(body.command_id)
+            self.commands[body.trip] = body.command_id
+        self.shadows[body.trip] = body.scope
+        self.shadowy.add(body.trip)
+        self.shadowed += 1
+
     def _tripped(self, body: Tripped) -> None:
+        if self.world.dark or body.cause.rule == self.world.tried:
+            self.broken(f"{body.trip} is latched, though it is to be a shadow trip")
         if body.trip in self.latched or body.trip in self.over:
             self.broken(f"trip id {body.trip} comes twice")
         if body.scope not in self.world.requested:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from killswitch.domain.messages import JournalFailed, Journalled, Record, Restored, Tripped, WasReset
+from killswitch.domain.messages import (
+    JournalFailed,
+    Journalled,
+    Record,
+    Restored,
+    ShadowEnded,
+    ShadowTripped,
+    Tripped,
+    WasReset,
+)
 from killswitch.wire import record as wire_record
 
 if TYPE_CHECKING:
@@ -55,9 +64,9 @@ class Notebook:
             self.durable_n = self.fresh[-1].n
 
     def _index(self, record: Record) -> None:
-        if isinstance(record.body, Tripped) and record.body.command_id:
+        if isinstance(record.body, Tripped | ShadowTripped) and record.body.command_id:
             self._commands.add(record.body.command_id)
-        if isinstance(record.body, WasReset):
+        if isinstance(record.body, WasReset | ShadowEnded):
             self._resets.add(record.body.trip)
 
     def commands_on_disk(self) -> set[str]:

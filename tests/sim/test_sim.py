@@ -23,6 +23,7 @@ from killswitch.domain.messages import (
     Record,
     ResetRequested,
     Restored,
+    ShadowTripped,
     Tick,
     TripRequested,
     WasReset,
@@ -180,6 +181,32 @@ class HoldsTheCancelBack(Changed):
         return (*held, *(a for a in actions if a not in self.held))
 
 
+class SweepsItsShadows(Changed):
+    """Cancels what a shadow trip looks at."""
+
+    def changed(self, action, event):
+        if isinstance(action, Record) and isinstance(action.body, ShadowTripped):
+            sessions = [s for oms in self.view(0.0).omses for s in oms.sessions if s.oms == action.body.scope.oms]
+            live = [s.session for s in sessions if s.session is not None]
+            return (action, *(CancelAllOrders(10**6 + action.n, number, action.body.scope) for number in live))
+        return (action,)
+
+
+class TakesAShadowForLive(Changed):
+    """Forgets that it is in shadow, and that a rule is."""
+
+    def __init__(self, settings: Settings, restored: Restored, now: float) -> None:
+        rules = tuple(replace(rule, mode="live") for rule in settings.rules)
+        super().__init__(replace(settings, mode="live", rules=rules), restored, now)
+
+
+class SwallowsWhatIsLive(Changed):
+    """Takes itself to be in shadow when it isn't."""
+
+    def __init__(self, settings: Settings, restored: Restored, now: float) -> None:
+        super().__init__(replace(settings, mode="shadow"), restored, now)
+
+
 class RaisesAtAReset(Changed):
     """Meets something that it has no place for, and sets it aside."""
 
@@ -207,6 +234,9 @@ def finds_out(said: str, seeds: range = range(1, 201)) -> bool:
         (StopsLooking, "not at rest"),
         (HoldsTheCancelBack, "no cancel left in the pass"),
         (RaisesAtAReset, "set aside"),
+        (SweepsItsShadows, "is in no latched scope"),
+        (TakesAShadowForLive, "though it is to be a shadow trip"),
+        (SwallowsWhatIsLive, "and nothing says that it should be"),
     ],
 )
 def test_a_core_with_one_thing_wrong_is_found_out(monkeypatch, wrong, said):

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from killswitch.domain.messages import Event
+    from killswitch.domain.settings import Mode
 
 BORN = 1_790_000_000.0
 TROUBLE_S = 6.0
@@ -77,6 +78,7 @@ CALM_S = 60.0  # every latched scope must be confirmed within these
 TRACE = int(os.environ.get("TRACE", "60"))  # the last steps that are shown of a seed that failed
 STEPS_MAX = 6_000
 RULE = "big-position"
+TRIED = "tried"
 WHOLE_ACCOUNT = ScopeTemplate(oms="prime", account=11)
 
 
@@ -101,6 +103,10 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = Random(seed)
+        self.shade = Random(f"shadow {seed}")  # of its own: what else happens in a seed doesn't hang on it
+        self.tried = TRIED if self.shade.random() < 0.4 else None  # a rule in shadow, beside the live one
+        self.dark_lives = self.shade.random() < 0.25
+        self.dark = False  # the daemon that lives now is in shadow
         self.faults = Faults(self.rng)
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -165,6 +171,8 @@ class World:
             feeds.append(FeedSpec(name="oms", kind="oms", stale_after_s=1000.0, oms="prime", snapshot_every_s=5.0))
             # Never past its limit: it makes the core ask for instruments and prices while it has more urgent things.
             rules.append(replace(rule, name="price", reading="price", above=Decimal(10**9), scope=WHOLE_ACCOUNT))
+        if self.tried:
+            rules.append(replace(rule, name=TRIED, above=Decimal(40), mode="shadow"))
         return Settings(
             daemon="ks", boot="b0", sites=sites, feeds=tuple(feeds), rules=tuple(rules),
             confirm=ConfirmPolicy(
@@ -264,7 +272,7 @@ class World:
         self.steps += 1
         if self.steps > STEPS_MAX:
             self.judge.broken(f"{STEPS_MAX} steps: a storm")
-        before = dict(self.judge.latched)
+        before = dict(self.judge.latched | self.judge.shadows)
         if isinstance(event, TripRequested):
             self.senders.deliveries[event.token].over = event.id in self.judge.over_commands
         quiet = self._quiet_for(event)
@@ -341,13 +349,13 @@ class World:
     def _check_press(self, event: Event, actions: tuple[Action, ...], before: dict[str, Scope], *, quiet: bool) -> None:
         if isinstance(event, TripRequested):
             delivery = self.senders.deliveries[event.token]
-            tripped = set(self.judge.latched) - set(before)
+            tripped = (set(self.judge.latched) | set(self.judge.shadows)) - set(before)
             known = event.id in self.known_ids
             if not known and delivery.command.permitted and len(tripped) != 1:
                 self.judge.broken(f"command {event.id} tripped {len(tripped)} trips")
             if tripped:
                 self.known_ids.add(event.id)
-            if not tripped:
+            if not tripped or self.dark:
                 return
             if quiet and not any(
                 isinstance(a, CancelAllOrders) and within(of(event.scope), of(a.scope)) for a in actions
@@ -356,7 +364,7 @@ class World:
         if isinstance(event, Reading) and float(event.value) > 50 and event.labels[0][1] not in self.breached:
             self.breached.add(event.labels[0][1])
             scope = Scope(oms="prime", account=int(event.labels[0][1]), user=EVERY, instrument=EVERY)
-            if scope not in self.judge.latched.values():
+            if scope not in (self.judge.shadows if self.dark else self.judge.latched).values():
                 self.judge.broken(f"{event} tripped nothing")
         elif isinstance(event, Reading) and float(event.value) <= 50:
             self.breached.discard(event.labels[0][1])
@@ -364,7 +372,12 @@ class World:
     def _check_view(self) -> None:
         if not self.running:
             return
-        shown = {t.trip: t.state for t in self.core.view(self.now).trips}
+        view = self.core.view(self.now)
+        if {t.trip for t in view.shadows} != self.judge.shadows.keys():
+            self.judge.broken(f"the view shows other shadow trips than the records: {view.shadows}")
+        if not view.trips and view.state != "armed":
+            self.judge.broken(f"{view.state} without a trip")
+        shown = {t.trip: t.state for t in view.trips}
         if shown != self.judge.states:
             self.judge.broken(f"the view shows {shown}, the records say {self.judge.states}")
 
@@ -375,11 +388,9 @@ class World:
         self.running = True
         self.frozen_until = 0.0
         self.inbox.clear()
-        settings = Settings(
-            daemon=self.settings.daemon, boot=f"b{self.lives}", sites=self.settings.sites,
-            feeds=self.settings.feeds, rules=self.settings.rules, confirm=self.settings.confirm,
-            retry=self.settings.retry,
-        )  # fmt: skip
+        self.dark = self.dark_lives and self.shade.random() < 0.6
+        mode: Mode = "shadow" if self.dark else "live"
+        settings = replace(self.settings, boot=f"b{self.lives}", mode=mode)
         self.judge.began(restored)
         self.known_ids = set(self.judge.tripped_commands) | {c.id for c in restored.commands}
         self.breached: set[str] = set()
@@ -459,6 +470,8 @@ class World:
                 for _ in range(4):
                     when = rng.uniform(0.2, TROUBLE_S)
                     self.at(when, lambda n=name, w=what: w() if faults.hit(n) else None)
+        for _ in range(3 if self.tried else 0):
+            self.at(self.shade.uniform(0.2, TROUBLE_S), self._breach_in_shadow)
         if faults.has("hasty reset"):
             self.after(0.3, self._hasty)
 
@@ -481,6 +494,8 @@ class World:
         if not self.running or self.now < TROUBLE_S + 0.7 or self.inbox or self.journal.waiting():
             return False
         if not all(self.previews.values()) or not self.senders.all_delivered():
+            return False
+        if any(shadow.would_cancel is None for shadow in self.core.view(self.now).shadows):
             return False
         impossible = self._can_not_be_known()
         return all(
@@ -589,6 +604,15 @@ class World:
         self.hot.add(account)
         self.post(self._reading(account, "60"))
         self.after(self.rng.uniform(0.1, 2.0), lambda: self._cool(account))
+
+    def _breach_in_shadow(self) -> None:
+        """Over the limit of the rule that is tried only; sometimes somebody ends one of its trips."""
+        account = self.shade.choice(self.exchanges["prime"].accounts)
+        if account not in self.hot:
+            self.post(self._reading(account, "45"))
+            self.after(self.shade.uniform(0.1, 2.0), lambda: self._cool(account) if account not in self.hot else None)
+        if self.judge.shadows and self.shade.random() < 0.5:
+            self._command("reset", trip=self.shade.choice(sorted(self.judge.shadows)))
 
     def _cool(self, account: int) -> None:
         self.hot.discard(account)

@@ -567,6 +567,7 @@ def test_a_receipt_is_read_back_and_a_newer_daemons_too():
         "trip": None,
         "daemon": "ks-a",
         "durable": False,
+        "shadow": False,
     }
 
 

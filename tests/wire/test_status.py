@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from killswitch.domain.messages import CauseView, Order, Preview, TripView
+from killswitch.domain.messages import CauseView, Order, Preview, TripView, WouldCancel
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.view import BrokerView, FeedView, OmsView, RuleView, SessionView, View
 from killswitch.wire.announce import trip_json
@@ -65,6 +65,26 @@ def test_the_state_shows_a_trip_as_it_is_published_with_the_accounts_that_were_l
     assert trip["causes"][0]["text"] == "BTC 51 > 50"
 
 
+def test_shadow_trips_stand_after_the_others_and_say_what_they_are():
+    would = WouldCancel(3, ((14, 2), (15, 1)), (7, 8, 9), 1, (16,), complete=False, swept_by=("t1",))
+    dark = replace(TRIP, trip="s1", state="shadow", calls=0, orders_left=3, shadow=True, would_cancel=would)
+    state = shown(replace(VIEW, shadows=(dark,), mode="shadow"))
+    live, shadow = state["trips"]
+    assert (live["trip"], live["shadow"], "would_cancel" in live) == ("t1", False, False)
+    assert (shadow["trip"], shadow["shadow"], shadow["outcome"]) == ("s1", True, None)
+    assert shadow["would_cancel"] == {
+        "orders": 3,
+        "by_account": {"14": 2, "15": 1},
+        "order_ids": [7, 8, 9],
+        "unreadable": 1,
+        "accounts_unseen": [16],
+        "complete": False,
+        "swept_by": ["t1"],
+    }
+    assert state["mode"] == "shadow"
+    assert ready_json(replace(VIEW, mode="shadow"))["mode"] == "shadow"
+
+
 def test_a_whole_oms_is_said_out_loud():
     whole = replace(TRIP, scope=Scope(oms="prime", account=EVERY, user=EVERY, instrument=EVERY))
     assert shown(replace(VIEW, trips=(whole,)))["trips"][0]["scope"] == {"oms": "prime", "account": "every"}
@@ -81,6 +101,7 @@ def test_the_state_shows_rules_feeds_sessions_and_brokers():
             "rule": "btc",
             "owner": "desk",
             "kind": "limit",
+            "mode": "live",
             "limit": "above 50",
             "series": 1,
             "headroom": -0.02,

@@ -143,6 +143,7 @@ def _view_of_rule(
         breaching=tuple(dict.fromkeys(breaching)),
         unknown=tuple(dict.fromkeys(unknown)),
         warming=sum(roster.warm_in_s(rule, key, now) > 0 for key, _ in held),
+        mode=rule.mode,
     )
 
 
