@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -59,7 +59,6 @@ from killswitch.domain.messages import (
     WasReset,
 )
 from killswitch.domain.scope import EVERY, Scope
-from killswitch.wire.feed import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -83,7 +82,6 @@ IGNORED: Final = ("panic", "ignored")
 """A battery report on a button's topic is no press, and nothing is wrong with it."""
 LATE_MAX: Final = 100_000
 """Late orders remembered, so that each is counted once; then the oldest are forgotten."""
-BAD_REASONS: Final = (*get_args(Reason), "other")
 BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 CALLS_MAX: Final = 8192
 """Calls that are followed at once; beyond it the oldest is forgotten (its answer stays uncounted)."""
@@ -179,7 +177,6 @@ class Metrics:
         self._conflated = self._counter(
             "conflated_readings", "Readings that were merged into the next one, since too many waited", ("feed",)
         )
-        self._bad = self._counter("bad_readings", "Payloads that are no reading", ("feed", "reason"))
         self._commands = self._counter("commands", "Commands by how they were answered", ("command", "result"))
         _exist(self._calls_total, ((*oms, call, answer) for oms in omses for call in CALLS for answer in ANSWERS))
         for counter in (self._trips_total, self._shadows_total):
@@ -190,7 +187,6 @@ class Metrics:
             _exist(counter, omses)
         for counter in (self._readings, self._conflated):
             _exist(counter, feeds)
-        _exist(self._bad, ((*feed, reason) for feed in feeds for reason in BAD_REASONS))
         _exist(self._commands, (*((command, result) for command in COMMANDS for result in RESULTS), IGNORED))
         self._feed_names = {feed.name for feed in settings.feeds}
 
@@ -256,10 +252,8 @@ class Metrics:
             case Reading():
                 merged = event.merged
                 self._read(event.feed, 0 if merged is None else merged.count + merged.older + merged.repeated)
-            case BadReading():
+            case BadReading():  # the rules count why it is bad, and the view shows it
                 if event.feed in self._feed_names:
-                    reason = event.reason if event.reason in BAD_REASONS else "other"
-                    self._bad.labels(event.feed, reason).inc(1 + event.merged)
                     self._conflated.labels(event.feed).inc(event.merged)
             case CommandRefused(noise=True):
                 self._commands.labels(*IGNORED).inc()

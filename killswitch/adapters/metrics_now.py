@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from killswitch.domain.watch.doubts import LACKS_LABEL, NOT_FINITE, ODD, OTHER
+from killswitch.domain.watch.holdings import UNREADABLE
+from killswitch.wire.feed import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from killswitch.domain.settings import Settings
+    from killswitch.domain.settings import FeedSpec, Settings
     from killswitch.domain.view import View
 
     Series: TypeAlias = tuple[str, ...]
@@ -42,10 +46,11 @@ class Now(Collector):
         self._omses = [(site.name,) for site in settings.sites]
         self._sessions = [(site.name, gateway) for site in settings.sites for gateway in site.gateways]
         self._feeds = [(feed.name,) for feed in settings.feeds]
+        self._bad = {feed.name: dict.fromkeys(_reasons(feed), 0) for feed in settings.feeds}
         self._rules = [(rule.name,) for rule in settings.rules]
         self._brokers = [(broker,) for broker in brokers]
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         try:
             found = list(self._families(self._view()))
         except Exception:  # noqa: BLE001 whatever it is, the counters are still worth showing
@@ -54,7 +59,7 @@ class Now(Collector):
             found = list(self._families(None))
         yield from found
 
-    def _families(self, view: View | None) -> Iterator[GaugeMetricFamily]:
+    def _families(self, view: View | None) -> Iterator[Metric]:
         yield _family(
             "state",
             "1 for the worst of the trips' states, or for armed",
@@ -98,6 +103,29 @@ class Now(Collector):
             self._rules,
             {(r.rule,): r.warming for r in view.rules} if view else {},
         )
+
+        yield self._of_bad(view)
+
+    def _of_bad(self, view: View | None) -> CounterMetricFamily:
+        """A count that the rules keep: they alone tell a late reading from one that is the same again.
+
+        Without a view it stands where it was: no count can be NaN.
+        """
+        family = CounterMetricFamily(
+            "killswitch_bad_readings",
+            "Payloads that are no reading, and readings whose own time is odd, by reason",
+            labels=["feed", "reason"],
+        )
+        for feed in view.feeds if view else ():
+            known = self._bad.get(feed.feed, {})
+            for reason in known:
+                known[reason] = 0
+            for reason, count in feed.bad if known else ():
+                known[reason if reason in known else OTHER] += count
+        for name, known in self._bad.items():
+            for reason, count in known.items():
+                family.add_metric((name, reason), count)
+        return family
 
     def _of_omses(self, view: View | None) -> Iterator[GaugeMetricFamily]:
         omses = view.omses if view else ()
@@ -144,6 +172,12 @@ class Now(Collector):
             self._brokers,
             brokers,
         )
+
+
+def _reasons(feed: FeedSpec) -> tuple[str, ...]:
+    """Why a feed's readings may be bad; another reason counts as OTHER."""
+    payload = get_args(Reason) if feed.kind != "oms" else (UNREADABLE,)
+    return (*payload, LACKS_LABEL, NOT_FINITE, *(ODD if feed.timed else ()), OTHER)
 
 
 def _family(

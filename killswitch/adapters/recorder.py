@@ -36,6 +36,7 @@ from killswitch.domain.messages import (
 )
 from killswitch.domain.undo import Undo
 from killswitch.domain.watch import limit
+from killswitch.domain.watch.doubts import NOT_FINITE
 from killswitch.domain.watch.venue import Venue
 from killswitch.wire.recording import Began, Line, Missing, RecordingError, encode
 
@@ -321,4 +322,4 @@ def _finite(event: Recorded) -> Recorded:
     """NaN and infinities are no values to the rules either; as one they couldn't be written."""
     if not isinstance(event, Reading) or limit.exact(event.value) is not None:
         return event
-    return BadReading(wall=event.wall, feed=event.feed, name=event.name, labels=event.labels, reason="not finite")
+    return BadReading(wall=event.wall, feed=event.feed, name=event.name, labels=event.labels, reason=NOT_FINITE)

@@ -210,7 +210,13 @@ def _feed(table: FeedTable) -> Feed:
                 labels=dict(table.labels),
                 time=table.time,
             )
-            spec = FeedSpec(name=table.name, kind="mqtt", stale_after_s=table.stale_after_s, reading=table.reading)
+            spec = FeedSpec(
+                name=table.name,
+                kind="mqtt",
+                stale_after_s=table.stale_after_s,
+                reading=table.reading,
+                timed=table.time is not None,
+            )
             return Feed(spec=spec, shape=shape)
         case WebSocketFeedTable():
             stream = Stream(
@@ -225,7 +231,13 @@ def _feed(table: FeedTable) -> Feed:
                     time=table.time,
                 ),
             )
-            spec = FeedSpec(name=table.name, kind="websocket", stale_after_s=table.stale_after_s, reading=table.reading)
+            spec = FeedSpec(
+                name=table.name,
+                kind="websocket",
+                stale_after_s=table.stale_after_s,
+                reading=table.reading,
+                timed=table.time is not None,
+            )
             return Feed(spec=spec, stream=stream)
         case _:
             assert_never(table)

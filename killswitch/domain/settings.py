@@ -177,7 +177,10 @@ Rule: TypeAlias = ReadingRule | FeedRule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedSpec:
-    """A source of readings. `reading`: the name of an MQTT or WebSocket feed's; an OMS feed has built-in ones."""
+    """A source of readings. `reading`: the name of an MQTT or WebSocket feed's; an OMS feed has built-in ones.
+
+    `timed`: its readings carry the source's own time.
+    """
 
     name: str
     kind: Literal["oms", "mqtt", "websocket"]
@@ -185,6 +188,7 @@ class FeedSpec:
     oms: str | None = None
     reading: str | None = None
     snapshot_every_s: float = 60.0
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import FeedSpec, LimitRule, OnUnknown, ScopeTemplate, Settings, Site
 from killswitch.domain.view import BrokerView, FeedView, OmsView, RuleView, SessionView, View
+from killswitch.domain.watch.doubts import ODD
 from killswitch.wire.alphapoint_market import SUBSCRIBED_ALREADY
 from killswitch.wire.alphapoint_replies import DOCUMENTED
 from killswitch.wire.feed import Reason
@@ -94,7 +95,7 @@ SETTINGS = Settings(
     ),
     feeds=(
         FeedSpec(name="positions", kind="oms", stale_after_s=10, oms="prime"),
-        FeedSpec(name="var", kind="mqtt", stale_after_s=5, reading="var"),
+        FeedSpec(name="var", kind="mqtt", stale_after_s=5, reading="var", timed=True),
     ),
     rules=(a_rule("btc"), a_rule("eth")),
 )
@@ -124,6 +125,10 @@ class Bench:
 
     def see(self, now, event=None, *actions):
         self.metrics.see(event or Tick(wall=0.0), actions, now)
+
+    def show_bad(self, *counts):
+        feed = FeedView("var", True, True, 0.0, False, 0, counts)
+        self.view = replace(VIEW, feeds=(*VIEW.feeds, feed))
 
     def record(self, body):
         self.n += 1
@@ -185,8 +190,11 @@ def test_every_series_that_can_be_known_exists_at_the_start(bench):
             assert names["killswitch_commands_total", (("command", command), ("result", result))] == 0
     for feed in ("positions", "var"):
         assert names["killswitch_readings_total", (("feed", feed),)] == 0
-        for reason in (*get_args(Reason), "other"):
-            assert names["killswitch_bad_readings_total", (("feed", feed), ("reason", reason))] == 0
+    for reason in (*get_args(Reason), *ODD, "lacks_label", "not_finite", "other"):
+        assert names["killswitch_bad_readings_total", (("feed", "var"), ("reason", reason))] == 0
+    for reason in ("unreadable_row", "lacks_label", "not_finite", "other"):
+        assert names["killswitch_bad_readings_total", (("feed", "positions"), ("reason", reason))] == 0
+    assert not [name for name, held in names if ("feed", "positions") in held and ("reason", "late") in held]
     for name in ("trip_to_send_seconds_count", "trip_to_confirm_seconds_count", "journal_errors_total"):
         assert names[f"killswitch_{name}", ()] == 0
     assert names["killswitch_build_info", (("config", "cafe"), ("version", "0.1.0"))] == 1
@@ -200,7 +208,7 @@ def test_no_series_comes_to_be_after_the_start():
     bench.see(1.0, None, bench.record(tripped("t1", ACCOUNT_14)), CancelAllOrders(1, 7, ACCOUNT_14))
     bench.see(1.1, Sent(wall=0, call=1, session=7))
     bench.see(1.2, Answered(wall=0, call=1, session=7, answer=Answer(AnswerKind.UNCLEAR, "text of theirs")))
-    bench.see(1.3, BadReading(wall=0, feed="var", name="var", labels=None, reason="text of theirs"))
+    bench.show_bad(("text of theirs", 1))
     bench.see(1.4, BadReading(wall=0, feed="theirs", name="var", labels=None, reason="not_json"))
     bench.see(1.5, Reading(wall=0, feed="theirs", name="var", labels=(), value=1.0))
     bench.see(1.6, None, bench.record(moved("t1", "escalated")))
@@ -521,7 +529,15 @@ def test_readings_are_counted_for_their_feed_and_those_of_an_oms_for_the_feed_of
     bench.see(1.0, priced())
     assert bench.value("killswitch_readings_total", feed="var") == 1
     assert bench.value("killswitch_readings_total", feed="positions") == 4
-    assert bench.value("killswitch_bad_readings_total", feed="var", reason="not_json") == 1
+
+
+def test_bad_readings_are_those_that_the_rules_counted_by_reason(bench, caplog):
+    bench.show_bad(("duplicate", 2), ("frozen", 1), ("not_json", 3), ("what is this", 4), ("and this", 1))
+    counts = {"duplicate": 2, "frozen": 1, "not_json": 3, "other": 5, "late": 0, "too_long": 0}
+    for _ in range(2):  # without a view they stand where they were: no count can be unknown
+        shown = {reason: bench.value("killswitch_bad_readings_total", feed="var", reason=reason) for reason in counts}
+        assert shown == counts
+        bench.view = None
 
 
 def test_failed_writes_of_the_journal_are_counted(bench):
@@ -544,7 +560,6 @@ def test_what_was_merged_is_counted_as_read_and_as_conflated(bench):
     bench.see(1.0, BadReading(wall=0, feed="var", name="var", labels=(), reason="not_json", merged=4))
     assert bench.value("killswitch_readings_total", feed="var") == 11
     assert bench.value("killswitch_conflated_readings_total", feed="var") == 14
-    assert bench.value("killswitch_bad_readings_total", feed="var", reason="not_json") == 5
 
 
 # --- the exposition ----------------------------------------------------------------------------------------

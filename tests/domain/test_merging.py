@@ -22,15 +22,15 @@ RULES = (
 )
 VALUES = st.integers(0, 10)
 SIGNED = st.integers(-10, 10)
-STEPS = st.sampled_from([1, 1, 1, -0.0137, 5])
+STEPS = st.sampled_from([1, 1, 1, 0, -1, 5])
 
 
-def fed(readings, flood, limit=1):
+def fed(readings, flood, limit=0):
     """The bench after these readings, and then the flood through a backlog; all of it within one instant."""
     bench = Bench(*RULES, feeds=(FEED,))
     bench.up(0.0)
     found = [found for one in readings for found in bench.feed(one, 1.0)]
-    if limit:
+    if limit is not None:
         backlog = Backlog(limit)
         backlog.put(flood)
         flood = iter(backlog.pop, None)
@@ -62,7 +62,7 @@ def test_merged_or_not_the_same_rules_trip_for_the_same_series_and_stand_the_sam
     # In order, so that none of the flood is older than what was there before it.
     early = list(readings_of(maker, [(a, v, 1) for a, v, _ in before], WALL - 1000 if timed else None))
     late = list(readings_of(maker, flood, WALL - 500 if timed else None))
-    one_by_one, found = fed(early, late, limit=0)
+    one_by_one, found = fed(early, late, limit=None)
     merged, found_merged = fed(early, late)
     assert set(edges(found)) == set(edges(found_merged))
     assert seen(one_by_one) == seen(merged)
@@ -74,7 +74,7 @@ def test_of_both_signs_too_for_limits_and_counts(flood):
     pass unseen. All else is as it would have been."""
     maker = Bench(*RULES, feeds=(FEED,))
     late = list(readings_of(maker, flood))
-    one_by_one, found = fed([], late, limit=0)
+    one_by_one, found = fed([], late, limit=None)
     merged, found_merged = fed([], late)
     assert {e for e in edges(found) if e[0] != "sum"} == {e for e in edges(found_merged) if e[0] != "sum"}
     assert set(edges(found_merged)) <= set(edges(found))

@@ -308,7 +308,7 @@ def test_an_older_reading_is_counted_and_neither_ends_nor_makes_a_breach():
     assert edges(bench.var(60.0, 1.0, source_at=1000.0)) == [("r", 14)]
     assert bench.var(10.0, 2.0, source_at=999.0) == []
     assert bench.rule_view("r").breaching == (labels(account=14),)
-    assert bench.feed_view("var").bad == (("out of order", 1),)
+    assert bench.feed_view("var").bad == (("out_of_order", 1),)
     assert bench.feed_view("var").age_s == 1.0, "what is older is no look at the present"
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,6 +27,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.scope import Scope
 from killswitch.domain.settings import FeedSpec, Label, ScopeTemplate
 from killswitch.domain.watch.rules import Breach
+from killswitch.wire.feed import Reason
 from tests.domain.watch_bench import (
     FALLBACK,
     OMS_FEED,
@@ -256,7 +258,7 @@ def test_a_reading_that_lacks_a_label_is_bad_for_the_rule_and_never_every(held):
     found = bench.var(60.0, labels=held) + bench.var(60.0, labels=held)
     assert [(b.rule, b.scope, b.labels) for b in breaches(found)] == [("trips", FALLBACK, ())]
     assert warned(found) == ["bad_reading"]
-    assert bench.feed_view("var").bad == (("a label lacks", 2),)
+    assert bench.feed_view("var").bad == (("lacks_label", 2),)
     assert bench.rule_view("warns").series == 0
 
 
@@ -315,11 +317,28 @@ def test_a_bad_reading_is_said_once_until_a_good_one_of_its_series_came():
     bench.var(1.0, 1.0)
     one = labels(account=14)
     found = [bench.bad(1.0, one), bench.bad(1.1, one), bench.bad(1.2, one, "too long"), bench.var(1.0, 1.3)]
-    found += [bench.bad(1.4, one)]
+    found += [bench.bad(2.0, one)]
     assert [warned(part) for part in found] == [["bad_reading"], [], ["bad_reading"], [], ["bad_reading"]]
     assert found[0][0].text == "var can't be read: not a number (account 14; feed var)"
     assert found[0][0].feed == "var"
     assert bench.feed_view("var").bad == (("not a number", 3), ("too long", 1))
+
+
+def test_a_source_that_is_good_and_bad_by_turns_does_not_flood_the_event_topic():
+    bench = up(rule())
+    found = bench.var(1.0, 0.5)
+    for n in range(1000):
+        found += bench.bad(1.0 + n / 100, labels(account=14)) + bench.var(1.0, 1.005 + n / 100)
+    assert warned(found).count("bad_reading") == 10
+    assert bench.feed_view("var").bad == (("not a number", 1000),)
+
+
+@pytest.mark.parametrize("reason", [*get_args(Reason), "lacks_label", "not_finite", "unreadable_row"])
+def test_each_reason_for_a_bad_reading_is_told_in_words(reason):
+    bench = up(rule())
+    (said,) = bench.bad(1.0, labels(account=14), reason)
+    assert reason not in said.text
+    assert said.text.startswith("var can't be read: ")
 
 
 def test_one_series_that_is_always_bad_among_good_ones_is_said_once():
@@ -392,7 +411,7 @@ def test_what_is_not_finite_is_bad_and_never_a_value(value):
     bench.var(1.0)
     assert edges(bench.var(value)) == [("r", 14)]
     assert bench.rule_view("r").headroom == 0.98
-    assert bench.feed_view("var").bad == (("not finite", 1),)
+    assert bench.feed_view("var").bad == (("not_finite", 1),)
 
 
 def test_reasons_without_end_are_counted_under_a_bounded_number_of_names():
@@ -519,7 +538,7 @@ def test_an_order_without_its_numbers_is_counted_as_unreadable():
     assert warned(bench.working(nobody)) == ["bad_reading"]
     bench.working(replace(nobody, client_order_id=7))
     assert count(bench).value == 2
-    assert bench.feed_view("positions").bad == (("unreadable row", 1),)
+    assert bench.feed_view("positions").bad == (("unreadable_row", 1),)
 
 
 # --- resets and the view -----------------------------------------------------------------------------------

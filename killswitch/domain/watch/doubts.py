@@ -19,10 +19,39 @@ if TYPE_CHECKING:
     from killswitch.domain.undo import Undo
     from killswitch.domain.watch.readings import SeriesKey
 
+LATE: Final = "late"
+OUT_OF_ORDER: Final = "out_of_order"
+DUPLICATE: Final = "duplicate"
+FROZEN: Final = "frozen"
+FUTURE: Final = "future"
+ODD: Final = (LATE, OUT_OF_ORDER, DUPLICATE, FROZEN, FUTURE)
+"""What only a source that gives its own time can be (times.py). Counted; of these FROZEN alone is said as well: the
+others are a network's everyday, or make the series stale, which is said."""
+LACKS_LABEL: Final = "lacks_label"
+NOT_FINITE: Final = "not_finite"
+
+IN_WORDS: Final = {
+    "too_long": "its message is longer than readings are",
+    "not_json": "its payload is no JSON, which NaN and infinities aren't either",
+    "no_value": "its payload holds nothing where the value should be",
+    "not_a_number": "its value is no number",
+    "out_of_range": "its value has more digits, or a larger power of ten, than any reading",
+    "no_label": "one of its labels isn't there",
+    "bad_label": "one of its labels is neither text of bounded length nor a whole number",
+    "bad_time": "its time is neither RFC 3339 with a zone nor milliseconds since 1970",
+    LACKS_LABEL: "it lacks a label that a rule's scope or where needs, or that is no id above 0",
+    NOT_FINITE: "its value is NaN or infinite",
+    "unreadable_row": "a row of the list, or of the event, lacks what it needs",
+}
+"""Reason -> the sentence for people; a reason without one is shown as it is."""
+
 REASONS: Final = 32
 """So many reasons are told apart for one feed; what comes after them is OTHER."""
 
 OTHER: Final = "other"
+
+SAY_AGAIN_S: Final = 1.0
+"""A source that is good and bad by turns, a thousand times a second, is said so often and not more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +70,7 @@ class Doubts:
         self._counts: Table[tuple[str, str], int] = Table(undo)  # (feed, reason)
         self._reasons: Table[str, tuple[str, ...]] = Table(undo)  # feed -> its reasons
         self._said: Table[tuple[str, str], SeriesKey | None] = Table(undo)  # None: of a stray
+        self._said_at: Table[tuple[str, str], float] = Table(undo)
         self._strayed_at: Table[str, float] = Table(undo)  # feed -> its last stray
         self._strays: Table[tuple[str, str], Stray] = Table(undo)  # (rule, feed)
 
@@ -65,9 +95,11 @@ class Doubts:
         """Whether people should be told: once for (feed, reason). `key` None: a stray."""
         if key is None:
             self._strayed_at[feed] = now
-        if (feed, reason) in self._said:
+        said_at = self._said_at.get((feed, reason))
+        if (feed, reason) in self._said or (said_at is not None and now < said_at + SAY_AGAIN_S):
             return False
         self._said[feed, reason] = key
+        self._said_at[feed, reason] = now
         return True
 
     def trips(self, rule: str, feed: str, reason: str, scope: Scope, now: float) -> bool:

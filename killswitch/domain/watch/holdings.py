@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from killswitch.domain.undo import Undo
     from killswitch.domain.watch.shown import Account
 
-UNREADABLE: Final = "unreadable row"
+UNREADABLE: Final = "unreadable_row"
 
 OrderKey: TypeAlias = tuple[str, int]
 Showing: TypeAlias = tuple[tuple[Seen, ...], tuple[Doubt, ...]]

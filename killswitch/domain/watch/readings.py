@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.undo import Table
 from killswitch.domain.watch.shown import LISTED_BY
+from killswitch.domain.watch.times import Before, judge
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
     from decimal import Decimal
 
-    from killswitch.domain.messages import Labels
+    from killswitch.domain.messages import Labels, Reading
     from killswitch.domain.settings import FeedSpec
     from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.watch.times import Timing, Told
     from killswitch.domain.watch.venue import Venue
 
 LaneKey: TypeAlias = tuple[str, str]
@@ -36,17 +38,23 @@ SeriesKey: TypeAlias = "tuple[str, str, Labels]"
 START_S: Final = 30.0
 """How long a feed may take to come up before its silence counts."""
 
+CLOCKS_S: Final = 0.1
+"""So exactly it is kept for a feed how our clocks stood to each other: it is written when they moved, not each time."""
+
 GRACES: Final = 3
 """After its link came back a silent series gets stale_after_s once more: so often, until it is heard."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """`as_of`: the newest look's time. `bad`: why the newest look was no value. `stale`: it was said so."""
+    """`as_of`: the newest look's time. `told`: of its source's time, where that gives one.
+
+    `bad`: why the newest look was no value. `stale`: it was said so.
+    """
 
     value: Decimal
     as_of: float
-    source_at: float | None
+    told: Told | None
     bad: str | None = None
     stale: bool = False
     graces: int = 0
@@ -108,6 +116,8 @@ class Readings:
         self._links: Table[str, Link] = Table(undo)
         self._lanes: Table[LaneKey, Lane] = Table(undo)
         self._series: Table[SeriesKey, Series] = Table(undo)
+        # feed -> how our clocks stood to each other: level and seen of times.py, as one of its series had them last
+        self._clocks: Table[str, tuple[float, float]] = Table(undo)
         # Series that fell due and wait for a sign that their lane lives: a table a lane.
         self._suspects: dict[LaneKey, Table[SeriesKey, bool]] = {}
         for feed in self._feeds.values():
@@ -179,30 +189,28 @@ class Readings:
         """Nothing is stale by this alone: the link may be back before anything is."""
         self._links[feed] = replace(self._links[feed], up=False)
 
-    def observe(
-        self,
-        key: SeriesKey,
-        value: Decimal,
-        now: float,
-        *,
-        as_of: float | None,
-        source_at: float | None = None,
-    ) -> list[Change] | None:
-        """A value. `as_of` None: it is known, but not since when. None back: older than what is known.
+    def timing(self, event: Reading, value: Decimal, now: float) -> Timing:
+        """What a reading's own time is worth."""
+        key = (event.feed, event.name, event.labels)
+        series = self._series.get(key)
+        before = None if series is None else Before(series.value, series.as_of, series.told)
+        clocks, stale_after_s = self._clocks.get(event.feed), self._feeds[event.feed].stale_after_s
+        timing = judge(event, value, before, now, clocks=clocks, stale_after_s=stale_after_s)
+        told = timing.told
+        if told is not None and (clocks is None or abs(told.seen - clocks[1]) > CLOCKS_S):
+            self._clocks[event.feed] = (told.level, told.seen)
+        return timing
 
-        What is older says nothing about the present: it renews no age either, so that a source whose clock
-        was set back becomes stale and isn't overlooked.
-        """
-        lane, old = key[:2], self._series.get(key)
-        if old is not None and source_at is not None and old.source_at is not None and source_at < old.source_at:
-            return None
+    def observe(self, key: SeriesKey, value: Decimal, now: float, timing: Timing) -> list[Change]:
+        """A value that counts. A timing whose `as_of` is None: it is known, but not since when."""
+        lane, old, as_of = key[:2], self._series.get(key), timing.as_of
         began = self._links[key[0]].first_up
         before = old.as_of if old else (self._started_at if began is None else began)
         newest = before if as_of is None or old is None else max(before, as_of)
         new = Series(
             value=value,
             as_of=as_of if old is None and as_of is not None else newest,
-            source_at=source_at if source_at is not None else (old.source_at if old else None),
+            told=timing.told if timing.told is not None else (old.told if old else None),
             stale=old.stale if old else False,
             graces=0 if as_of is not None or old is None else old.graces,
         )
@@ -216,6 +224,14 @@ class Readings:
         if as_of is not None:
             changes += self.heard(lane, now, as_of)
         return changes
+
+    def again(self, key: SeriesKey, now: float, timing: Timing) -> list[Change]:
+        """The same value with the same time: its lane lives as far as that is young, and nothing else is new."""
+        series = self._series[key]
+        if series.told is not None:
+            told = replace(series.told, repeats=series.told.repeats + 1, frozen=timing.odd == "frozen")
+            self._series[key] = replace(series, told=told)
+        return self.heard(key[:2], now, series.as_of)
 
     def doubt(self, key: SeriesKey, reason: str) -> bool:
         """The newest look at a known series was no value. True when the one before it was."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from killswitch.domain.settings import LimitRule, StaleRule, TemplateError
 from killswitch.domain.undo import Table
 from killswitch.domain.watch import kinds, limit
-from killswitch.domain.watch.doubts import Doubts
+from killswitch.domain.watch.doubts import IN_WORDS, Doubts
 from killswitch.domain.watch.levels import levels_of
 from killswitch.domain.watch.peaks import Peaks
 from killswitch.domain.watch.readings import START_S, Readings, lanes_of
@@ -20,6 +20,8 @@ from killswitch.domain.watch.venue import Venue
 from killswitch.domain.watch.windows import Windows
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from killswitch.domain.messages import Labels
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec, ReadingRule
@@ -167,12 +169,21 @@ class Roster:
             return f"{name} was never heard ({where})"
         last = () if series is None else (f"last {limit.plain(series.value)}",)
         where = limit.named(labels or (), *whose, *last)
+        if series is not None and series.told is not None and series.told.repeats:
+            return f"{name} says nothing new for {silence.age_s:.1f} s, only the same with the same time ({where})"
         return f"{name} was not heard for {silence.age_s:.1f} s ({where})"
 
 
 def bad_text(lane: LaneKey, labels: Labels | None, reason: str) -> str:
     """Why a reading is no value."""
-    return f"{lane[1]} can't be read: {reason} ({limit.named(labels or (), f'feed {lane[0]}')})"
+    why = IN_WORDS.get(reason, reason)
+    return f"{lane[1]} can't be read: {why} ({limit.named(labels or (), f'feed {lane[0]}')})"
+
+
+def frozen_text(key: SeriesKey, value: Decimal, age_s: float) -> str:
+    """A source that says the same, with the same time, though that is too old by now."""
+    where = limit.named(key[2], f"feed {key[0]}")
+    return f"{key[1]} stands still: {limit.plain(value)} comes again and again, with a time {age_s:.1f} s ago ({where})"
 
 
 def concerns(rule: ReadingRule, labels: Labels) -> bool:

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Final, Literal
 from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading, SessionDown, SessionUp
 from killswitch.domain.settings import FeedRule, OnUnknown, StaleRule
 from killswitch.domain.watch import limit, outlook
+from killswitch.domain.watch.doubts import DUPLICATE, FROZEN, LACKS_LABEL, NOT_FINITE, OUT_OF_ORDER
 from killswitch.domain.watch.findings import Breach, Found, Warned, warned
 from killswitch.domain.watch.hearts import Hearts
 from killswitch.domain.watch.judge import Judge
 from killswitch.domain.watch.memory import Memory
 from killswitch.domain.watch.readings import Silence, lanes_of
-from killswitch.domain.watch.roster import Roster, Watched, bad_text, concerns, scope_of
+from killswitch.domain.watch.roster import Roster, Watched, bad_text, concerns, frozen_text, scope_of
 from killswitch.domain.watch.shown import ALWAYS, COUNTED
+from killswitch.domain.watch.times import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -35,10 +37,6 @@ if TYPE_CHECKING:
     from killswitch.domain.watch.readings import Change, LaneKey, SeriesKey
 
 __all__ = ["Breach", "Found", "Warned", "Watch"]
-
-LATE: Final = "out of order"
-LACKS_LABEL: Final = "a label lacks"
-NOT_FINITE: Final = "not finite"
 
 
 class Watch:
@@ -136,16 +134,16 @@ class Watch:
         more = 0 if merged is None else merged.count + merged.older + merged.repeated
         self._roster.counts[event.feed] = (self._roster.counts.get(event.feed) or 0) + 1 + more
         if merged is not None:
-            self._doubts.add(event.feed, LATE, merged.older)
+            self._doubts.add(event.feed, OUT_OF_ORDER, merged.older)
+            self._doubts.add(event.feed, DUPLICATE, merged.repeated)
         if lane not in self._roster.by_lane:
             return []
         if self._readings.link(event.feed).first_up is None:
             self._link_up(event.feed, now)  # a reading came over it
-        # A source whose clock is ahead must not look fresh for longer, nor make the readings after the
-        # correction of its clock look old.
-        as_of = now - max(0.0, event.lag_s) if event.fresh else None
-        source_at = None if event.source_at is None else min(event.source_at, event.wall)
-        return self._take((*lane, event.labels), value, now, as_of=as_of, source_at=source_at, merged=merged)
+        timing = self._readings.timing(event, value, now)
+        if timing.odd is not None:
+            self._doubts.count(event.feed, timing.odd)
+        return self._take((*lane, event.labels), value, now, timing, merged=merged)
 
     def _on_oms(self, event: Event, now: float) -> list[Found]:
         look = self._venue.take(event, now)
@@ -162,7 +160,7 @@ class Watch:
                 else:
                     key = (feed, seen.name, seen.labels)
                     as_of = now if seen.as_of is None and look.alive else seen.as_of
-                    found += self._take(key, value, now, as_of=as_of)
+                    found += self._take(key, value, now, Timing(None, as_of))
             for doubt in look.doubts:
                 found += self._on_bad((feed, doubt.name), doubt.labels, doubt.reason, now)
             for lack in look.lacks:
@@ -174,45 +172,54 @@ class Watch:
         return found
 
     def _take(
-        self,
-        key: SeriesKey,
-        value: Decimal,
-        now: float,
-        *,
-        as_of: float | None,
-        source_at: float | None = None,
-        merged: Merged | None = None,
+        self, key: SeriesKey, value: Decimal, now: float, timing: Timing, *, merged: Merged | None = None
     ) -> list[Found]:
         lane, found = key[:2], list[Found]()
         if not self._roster.by_lane[lane]:
-            return self._told(self._readings.heard(lane, now, as_of), now) if as_of is not None else found
+            return self._lives(lane, now, timing)
         watched = self._roster.watched.get(key)
         if watched is None or key in self._roster.awaited:
             watched = watched or self._meet(key)
             found += self._known(key, watched)
-        if watched.rules:
-            old = self._readings.get(key)
-            changes = self._readings.observe(key, value, now, as_of=as_of, source_at=source_at)
-            if changes is None:
-                self._doubts.count(key[0], LATE)
-                return found
-            found += self._told(changes, now)
-            self._doubts.good(
-                key,
-                was_bad=old is not None and old.bad is not None,
-                rules=[rule.name for rule, _ in watched.rules],
-                now=now,
-                quiet_s=self._roster.feeds[key[0]].stale_after_s,
-            )
-            series = self._readings.get(key)
-            assert series is not None
-            arrived = as_of is not None
-            for rule, scope in watched.rules:
-                found += self._judge.reading(rule, scope, key, series, now, arrived=arrived, merged=merged)
-        elif as_of is not None:  # nobody watches it, but its lane lives
-            found += self._told(self._readings.heard(lane, now, as_of), now)
+        if not watched.rules:  # nobody watches it, but its lane lives
+            found += self._lives(lane, now, timing)
+        elif timing.counts:
+            found += self._judge_all(key, value, now, timing, merged=merged)
+        elif timing.odd != OUT_OF_ORDER:
+            found += self._again(key, now, timing)
         if watched.lacking:
             found += self._stray(lane, key[2], LACKS_LABEL, watched.lacking, now)
+        return found
+
+    def _lives(self, lane: LaneKey, now: float, timing: Timing) -> list[Found]:
+        return [] if timing.as_of is None else self._told(self._readings.heard(lane, now, timing.as_of), now)
+
+    def _judge_all(
+        self, key: SeriesKey, value: Decimal, now: float, timing: Timing, *, merged: Merged | None
+    ) -> list[Found]:
+        old, watched = self._readings.get(key), self._roster.watched[key]
+        found = self._told(self._readings.observe(key, value, now, timing), now)
+        self._doubts.good(
+            key,
+            was_bad=old is not None and (old.bad is not None or (old.told is not None and old.told.frozen)),
+            rules=[rule.name for rule, _ in watched.rules],
+            now=now,
+            quiet_s=self._roster.feeds[key[0]].stale_after_s,
+        )
+        series = self._readings.get(key)
+        assert series is not None
+        arrived = timing.as_of is not None
+        for rule, scope in watched.rules:
+            found += self._judge.reading(rule, scope, key, series, now, arrived=arrived, merged=merged)
+        return found
+
+    def _again(self, key: SeriesKey, now: float, timing: Timing) -> list[Found]:
+        """The same again is no arrival and makes nothing younger: a source that stands still must not look alive."""
+        found = self._told(self._readings.again(key, now, timing), now)
+        series = self._readings.get(key)
+        if timing.odd == FROZEN and series is not None and self._doubts.is_news(key[0], FROZEN, key, now):
+            text = frozen_text(key, series.value, self._roster.age(key, series, now))
+            found.append(Warned("bad_reading", None, key[0], text))
         return found
 
     def _meet(self, key: SeriesKey) -> Watched:
