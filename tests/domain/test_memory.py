@@ -93,7 +93,13 @@ class Lives:
     def view(self, name="r"):
         return {view.rule: view for view in self.watch.view(self.now)[0]}[name]
 
+    def recall(self):
+        """As the first reading of the series does."""
+        for rule in self.rules:
+            self.watch.memory.recall(rule, KEY, self.now)
+
     def measure(self, rule, now=None):
+        self.recall()
         return self.watch._roster.windows.measure(rule, KEY, self.now if now is None else now)
 
 

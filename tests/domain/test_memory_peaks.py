@@ -15,6 +15,7 @@ D = Decimal
 
 
 def highest(lives, rule, at):
+    lives.recall()
     return lives.watch._roster.peaks.measure(rule, KEY, at)[1]
 
 

@@ -47,6 +47,7 @@ class Judge:
 
         `merged`: what arrived just before it and is known by its count and sum only.
         """
+        self._memory.recall(rule, key, now)
         match rule:
             case LimitRule():
                 found = self._place(rule, scope, key, series, now, measured=kinds.Measured(series.value))

@@ -56,8 +56,8 @@ class Memory:
         self._slices: Final[dict[tuple[At, bool], Queue[Slice]]] = {}
         self._changed: Final[Table[At, bool]] = Table(undo)
         self._told: Final[Table[str, float]] = Table(undo)
-        # Values that a restart brought back, until something is heard: nobody knows that they hold yet.
-        self._unheard: Final[Table[At, Slice]] = Table(undo)
+        # What an earlier life kept of series that weren't heard yet in this one, and how far its times must be moved.
+        self._kept: Final[Table[At, tuple[KeptWindow, float]]] = Table(undo)
 
     def add(self, rule: RateRule, key: SeriesKey, value: Decimal, now: float, count: int = 1) -> None:
         """A reading came into a window; or so many of this sum."""
@@ -77,9 +77,8 @@ class Memory:
     def replace(self, rule: DrawdownRule, key: SeriesKey, value: Decimal, now: float) -> None:
         """A value is about to replace the one that a drawdown's window holds."""
         at, before = (rule.name, key), self._roster.peaks.value(rule, key)
-        if not self._keeps or (value == before and at not in self._unheard):
+        if not self._keeps or value == before:
             return
-        self._unheard.pop(at)
         slices = self._queue(at, rule.window_s, now)
         highest = value if before is None else max(value, before)
         while (last := slices.last()) is not None and last.total <= highest:
@@ -106,42 +105,50 @@ class Memory:
         """Whatever changed, however much: for the end."""
         return self._tell(now, len(self._changed))
 
+    # --- the next life
+
     def put_back(self, kept: Iterable[Keep], now: float, wall: float) -> None:
         """What was kept, at the start. What fits no rule any more, and what has left its window, is forgotten.
 
+        A window is brought back with its series' first reading: of ten thousand most can wait, and a sweep can't.
         A wall clock that went back since then makes a window no younger than it was.
         """
         for keep in kept:
             moved_s = now - max(0.0, wall - keep.wall) - keep.clock_s
             for window in keep.windows:
-                self._put_back(window, moved_s, now)
+                at, rule = (window.rule, _key(window)), self._roster.rules.get(window.rule)
+                if rule is None or not self._fits(rule, window) or not _is_left(window, moved_s, rule, now):
+                    self._change(at, now)  # nothing is held of it: it is told to be forgotten
+                    continue
+                self._kept[at] = (window, moved_s)
+                self._roster.since[at] = min(window.since + moved_s, now)
+                self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
 
-    def _put_back(self, window: KeptWindow, moved_s: float, now: float) -> None:
-        key = (window.feed, window.reading, window.labels)
-        at, rule = (window.rule, key), self._roster.rules.get(window.rule)
-        moved = [Slice(min(s.began + moved_s, now), min(s.at + moved_s, now), s.count, s.total) for s in window.slices]
-        slices: list[Slice] = []
-        if rule is not None and self._fits(rule, window):
-            slices = sorted((s for s in moved if s.at + kinds.window_s(rule) > now), key=lambda s: (s.at, s.began))
-        if rule is None or not slices:
-            self._change(at, now)  # its slices are none: it is told to be forgotten
+    def recall(self, rule: ReadingRule, key: SeriesKey, now: float) -> None:
+        """A series is heard: from now on its windows are what was kept of them. Its own reading comes after this."""
+        found = self._kept.pop((rule.name, key)) if len(self._kept) else None
+        if found is None:
             return
-        self._roster.since[at] = min(window.since + moved_s, now)
+        window, moved_s = found
+        at, span_s = (rule.name, key), kinds.window_s(rule)
+        moved = (Slice(min(s.began + moved_s, now), min(s.at + moved_s, now), s.count, s.total) for s in window.slices)
+        slices = sorted((s for s in moved if s.at + span_s > now), key=lambda s: (s.at, s.began))
+        self._change(at, now)
         match rule:
+            case _ if not slices:
+                pass
             case LimitRule() | StaleRule():
-                return
+                pass
             case RateRule():
                 for held in slices:
-                    self._queue(at, rule.per_s, now, below=rule.sum and held.total < 0).append(held)
+                    self._queue(at, span_s, now, below=rule.sum and held.total < 0).append(held)
                 self._roster.windows.put_back(rule, key, slices)
             case DrawdownRule():
-                *gone, self._unheard[at] = slices
-                for held in gone:
-                    self._queue(at, rule.window_s, now).append(held)
+                for held in slices[:-1]:  # the last is the value that held, and isn't replaced yet
+                    self._queue(at, span_s, now).append(held)
                 self._roster.peaks.put_back(rule, key, slices)
             case _:
                 assert_never(rule)
-        self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
 
     def _fits(self, rule: ReadingRule, window: KeptWindow) -> bool:
         its = self._roster.by_lane.get((window.feed, window.reading), ())
@@ -185,9 +192,17 @@ class Memory:
 
     def _look(self, at: At, now: float) -> None:
         """Whether all that was told of a window has left it, or holds for longer than was told."""
-        rule = self._roster.rules.get(at[0])
+        rule, kept = self._roster.rules.get(at[0]), self._kept.get(at)
+        if rule is not None and kept is not None:
+            if _is_left(*kept, rule, now):
+                self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
+            else:
+                del self._kept[at]
+                del self._roster.since[at]
+                self._change(at, now)
+            return
         held = self._held(rule, at[1], now) if rule is not None else ()
-        if rule is None or not held or (isinstance(rule, DrawdownRule) and at not in self._unheard):
+        if rule is None or not held or isinstance(rule, DrawdownRule):
             self._change(at, now)
         else:
             left_at = max(s.at for s in held) + kinds.window_s(rule)
@@ -206,14 +221,21 @@ class Memory:
 
     def _held(self, rule: ReadingRule, key: SeriesKey, now: float) -> tuple[Slice, ...]:
         at, span_s = (rule.name, key), kinds.window_s(rule)
-        held = [s for below in (False, True) for s in self._slices.get((at, below)) or ()]
+        held = tuple(self._queue(at, span_s, now))
         if isinstance(rule, DrawdownRule):
-            value, unheard = self._roster.peaks.value(rule, key), self._unheard.get(at)
-            if unheard is not None:
-                held.append(unheard)
-            elif value is not None:
-                held.append(Slice(now, now, 1, value))
-        return tuple(s for s in held if s.at + span_s > now)
+            value = self._roster.peaks.value(rule, key)
+            return held if value is None else (*held, Slice(now, now, 1, value))
+        return (*held, *self._queue(at, span_s, now, below=True)) if (at, True) in self._slices else held
+
+
+def _key(window: KeptWindow) -> SeriesKey:
+    return (window.feed, window.reading, window.labels)
+
+
+def _is_left(window: KeptWindow, moved_s: float, rule: ReadingRule, now: float) -> bool:
+    """Something of it is in its window yet."""
+    span_s = kinds.window_s(rule)
+    return any(min(s.at + moved_s, now) + span_s > now for s in reversed(window.slices))
 
 
 def _look_every_s(rule: ReadingRule) -> float:
