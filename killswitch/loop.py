@@ -17,6 +17,7 @@ from killswitch.domain.messages import (
     BadReading,
     CancelAllOrders,
     CancelOrder,
+    ClockStepped,
     Event,
     FeedDown,
     FeedUp,
@@ -43,6 +44,8 @@ GAP_S: Final = 1.0
 """A pause of ours longer than this: what lies in the sockets is read before anything is judged late."""
 BREATH: Final = 64
 """Events in a row before the adapters get their turn."""
+STEP_S: Final = 1.0
+"""The wall clock went on so much more, or less, than the monotonic one: it was set, and people are told."""
 BEAT_EVERY_S: Final = 1.0
 """The loop turns at least so often, so that whoever watches it knows that it lives."""
 
@@ -112,6 +115,7 @@ class Loop:
         self._now, self._wall = now, wall
         self._see, self._beat = see, beat
         self.turned_at = now()
+        self._clocks: tuple[float, float] | None = None  # when they were compared last, and wall less monotonic
 
     def turn(self, event: Event, now: float) -> tuple[Action, ...]:
         """One turn: what must be done about an event, handed to its owners. Returns it for those who look on."""
@@ -137,6 +141,7 @@ class Loop:
             late_s, waited = max(gap - waited, 0.0), 0.0
             if self._beat is not None:
                 self._beat(late_s)
+            self._compare_clocks(now)
             if late_s > GAP_S:
                 log.warning("the loop stood still for %.1f s; reading what has arrived before judging ages", late_s)
                 await self._catch_up()
@@ -160,6 +165,17 @@ class Loop:
             if in_a_row >= BREATH or any(isinstance(a, CancelAllOrders | CancelOrder) for a in actions):
                 in_a_row = 0
                 await asyncio.sleep(0)  # a cancel is on its way to the socket: let it out
+
+    def _compare_clocks(self, now: float) -> None:
+        """See whether the wall clock was set. Rules run on the monotonic one; people, and signatures, don't."""
+        if self._clocks is not None and now < self._clocks[0] + BEAT_EVERY_S / 2:
+            return
+        before, wall, after = self._now(), self._wall(), self._now()
+        if after - before > STEP_S / 10:
+            return  # we were stopped between the two: it says nothing
+        level, held, self._clocks = wall - after, self._clocks, (now, wall - after)
+        if held is not None and abs(level - held[1]) > STEP_S:
+            self.inbox.put(ClockStepped(wall=wall, by_s=level - held[1]))
 
     async def _catch_up(self) -> None:
         """After a pause of ours: let the adapters read their sockets, and handle that first."""

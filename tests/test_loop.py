@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from killswitch.domain.messages import Stopping
+from killswitch.domain.messages import ClockStepped, Stopping
 from killswitch.loop import BEAT_EVERY_S, Loop
 
 
@@ -58,3 +58,42 @@ async def test_a_loop_that_is_woken_late_says_by_how_much():
 
 async def test_a_turn_that_takes_long_makes_the_next_one_late():
     assert max(await lags(costs_s=BEAT_EVERY_S / 2)) == pytest.approx(BEAT_EVERY_S / 2)
+
+
+async def steps_told(walls, *, costs_s=0.0):
+    """What a loop is told of its clocks, turning once a second; `walls`: the wall clock at each turn."""
+    switch, turns, enough = Still(), 0, asyncio.Event()
+    told, switch.handle = [], lambda event, now: told.append(event) or ()
+
+    def wall():
+        switch.now += costs_s
+        return walls[min(turns, len(walls) - 1)]
+
+    async def wait(seconds):
+        nonlocal turns
+        await asyncio.sleep(0)
+        switch.now += 1.0
+        turns += 1
+        if turns > len(walls) + 3:
+            enough.set()
+
+    loop = Loop(switch, {}, now=lambda: switch.now, wall=wall)
+    loop.inbox.wait = wait
+    running = asyncio.create_task(loop.run())
+    await asyncio.wait_for(enough.wait(), 30)
+    running.cancel()
+    return [(round(event.by_s, 3), event.wall) for event in told if isinstance(event, ClockStepped)]
+
+
+async def test_a_wall_clock_that_is_set_is_told_once_each_way():
+    goes_on = [1000.0 + n for n in range(30)]
+    hour = [wall + 3600.0 * (5 <= n < 15) for n, wall in enumerate(goes_on)]
+    assert await steps_told(hour[:26]) == [(3600.0, 4605.0), (-3600.0, 1015.0)]
+
+
+async def test_a_wall_clock_that_is_slewed_is_not_set():
+    assert await steps_told([1000.0 + n * 1.4 for n in range(30)]) == []
+
+
+async def test_being_stopped_between_two_looks_at_the_clocks_is_no_step():
+    assert await steps_told([1000.0] * 30, costs_s=5.0) == []

@@ -476,6 +476,13 @@ class LookRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStepped(Event):
+    """Our wall clock was set: `by_s` further than the monotonic clock went on, or back. `wall` is the new time."""
+
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping(Event):
     """SIGTERM: no new rounds of anything but what is latched."""
 

@@ -22,6 +22,7 @@ from killswitch.domain.messages import (
     BrokerUp,
     ButtonPressed,
     CancelRejected,
+    ClockStepped,
     CommandRefused,
     Event,
     EverythingTripped,
@@ -176,6 +177,11 @@ class KillSwitch:
                 self._parts.desk.broker_down(event.broker)
             case RetainedTripFound():
                 self._people.retained_found(event, now)
+            case ClockStepped(by_s=by_s):
+                side = "forward" if by_s > 0 else "back"
+                text = f"our wall clock was set {side} by {abs(by_s):.1f} s: nothing is older or younger for it"
+                n = self._parts.outbox.record(Noted("clock_stepped", text), event.wall)
+                self._parts.outbox.event("clock_stepped", text, event.wall, n=n)
             case Stopping():
                 self._parts.status["stopping"] = "yes"
             case _:
