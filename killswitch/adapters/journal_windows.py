@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import Keep, KeptWindow, Labels
 
 # Made with the first window that is kept: a journal of an earlier version has no such table, and doesn't need one.
-_MAKE: Final = "CREATE TABLE IF NOT EXISTS kept_window (key TEXT PRIMARY KEY, body TEXT) WITHOUT ROWID"
-_PUT: Final = "INSERT OR REPLACE INTO kept_window (key, body) VALUES (CAST(? AS TEXT), CAST(? AS TEXT))"
+_MAKE: Final = "CREATE TABLE IF NOT EXISTS kept_window (key TEXT PRIMARY KEY, body TEXT)"
+_PUT: Final = """INSERT INTO kept_window (key, body) VALUES (CAST(? AS TEXT), CAST(? AS TEXT))
+    ON CONFLICT (key) DO UPDATE SET body = excluded.body"""
 _FORGET: Final = "DELETE FROM kept_window WHERE key = CAST(? AS TEXT)"
 _READ: Final = "SELECT key, body FROM kept_window ORDER BY key"
 
