@@ -7,11 +7,13 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from killswitch.domain.messages import FeedUp, Keep, Reading
+from killswitch.domain.messages import FeedUp, Keep, Reading, Record, Restored, Tick, Tripped
+from killswitch.domain.switch import KillSwitch
 from killswitch.domain.undo import Agenda, Undo
 from killswitch.domain.watch import memory as memory_module
 from killswitch.domain.watch.rules import Watch
 from killswitch.wire import kept as wire
+from tests.domain.bench import SETTINGS
 from tests.domain.test_rates import OFTEN, rate
 from tests.domain.watch_bench import WALL, edges, labels
 
@@ -365,3 +367,43 @@ def test_what_is_told_says_since_when_and_by_which_definition():
     assert window.definition == "('rate', 'var', (), 20.0, False)"
     (row,) = lives.rows.values()
     assert wire.decode(row) == Keep(WALL + 10.0, 10.0, (window,))
+
+
+def test_a_pass_that_fails_has_told_nothing_and_the_next_one_tells_it():
+    lives = Lives(rate())
+    lives.until(9.0)
+    lives.watch.handle(Reading(feed="var", name="var", labels=labels(account=14), wall=lives.wall, value=D(1)), 9.0)
+    lives.undo.commit()
+    due = lives.agenda.due()
+    told = lives.watch.memory.wake(lives.agenda.take(due), due)
+    lives.undo.rollback()
+    assert lives.agenda.due() == due
+    lives.until(due)
+    assert lives.keeps == [(due, told)]
+
+
+def switch(restored=None, now=100.0):
+    return KillSwitch(replace(SETTINGS, feeds=(OFTEN,), rules=(rate(),)), restored or Restored(), now)
+
+
+def some(of, count, at, wall):
+    """So many readings of account 14: all that came of them."""
+    event = Reading(feed="var", name="var", labels=labels(account=14), wall=wall, value=D(1))
+    return [action for _ in range(count) for action in of.handle(event, at)]
+
+
+def test_the_switch_gives_its_windows_to_be_kept_each_second_and_at_its_end():
+    before = switch()
+    assert not [a for a in some(before, 2, 101.0, WALL) if isinstance(a, Keep)]
+    (keep,) = [a for a in before.handle(Tick(wall=WALL + 0.5), 101.5) if isinstance(a, Keep)]
+    assert (keep.wall, keep.clock_s, keep.windows[0].slices[0].count) == (WALL + 0.5, 101.5, 2)
+    some(before, 1, 102.0, WALL + 1)
+    (last,) = [a for a in before.end(102.0, WALL + 1) if isinstance(a, Keep)]
+    assert sum(held.count for held in last.windows[0].slices) == 3
+    assert not [a for a in switch().end(102.0, WALL) if isinstance(a, Keep)]
+
+    after = switch(Restored(kept=(keep, last), wall=WALL + 3), now=3.0)
+    tripped = [a for a in some(after, 1, 4.0, WALL + 4) if isinstance(a, Record) and isinstance(a.body, Tripped)]
+    assert [a.body.cause.text for a in tripped] == [
+        "var came 4 times, more than 3 readings in 10.0 s (account 14; 0.0 s old)"
+    ]
