@@ -20,6 +20,7 @@ from killswitch.domain.settings import (
     LimitRule,
     OnUnknown,
     RateRule,
+    RatioRule,
     ReadingRule,
     Rule,
     ScopeTemplate,
@@ -141,7 +142,7 @@ def _rule(config: Config, rule: Rule) -> RuleLines:
         rule=rule.name,
         mode=rule.mode,
         owner=rule.owner,
-        watches=f"{rule.reading}{f' with {where}' if where else ''}, from {_listed(sources, 'feed')}",
+        watches=f"{' and '.join(rule.reads)}{f' with {where}' if where else ''}, from {_listed(sources, 'feed')}",
         trips=_trips(rule),
         warns=warns_at(rule),
         cancels=_template(rule.scope),
@@ -163,6 +164,10 @@ def _trips(rule: Rule) -> str:
             return f"when more than {rule.above} readings of {rule.reading} come in {rule.per_s:g} s"
         case DrawdownRule():
             return f"when {rule.reading} is {rule.fall} or more under its highest in {rule.window_s:g} s"
+        case RatioRule():
+            share = f"there are more than {rule.above} readings of {rule.reading} to each of {rule.over}"
+            enough = f", of which {rule.at_least} or more came" if rule.at_least > 1 else ""
+            return f"when in {rule.window_s:g} s {share}{enough}"
         case StaleRule():
             return f"when a series of {rule.reading} that was heard isn't any more for {rule.older_than_s:g} s"
         case SilenceRule():
@@ -179,11 +184,12 @@ def warns_at(rule: Rule) -> str:
 
 
 def _sources(config: Config, rule: ReadingRule) -> tuple[str, ...]:
-    """The feeds that give the rule's reading."""
+    """The feeds that give the rule's readings."""
     return tuple(
         feed.spec.name
         for feed in config.feeds
-        if feed.spec.reading == rule.reading or (feed.spec.kind == "oms" and rule.reading in LISTED_BY)
+        if feed.spec.reading in rule.reads
+        or (feed.spec.kind == "oms" and any(name in LISTED_BY for name in rule.reads))
     )
 
 
@@ -326,12 +332,12 @@ def _about_rule(config: Config, rule: Rule) -> Iterator[str]:
     others = [
         feed.spec.oms
         for feed in config.feeds
-        if feed.spec.kind == "oms" and feed.spec.oms != rule.scope.oms and rule.reading in LISTED_BY
+        if feed.spec.kind == "oms" and feed.spec.oms != rule.scope.oms and any(name in LISTED_BY for name in rule.reads)
     ]
     if others and any(isinstance(part, Label) for part in parts):
         yield (
-            f"Rule {rule.name}: {rule.reading} comes from {_listed(map(str, others), 'OMS')} as well, whose ids "
-            f"mean other accounts than at OMS {rule.scope.oms}; give the rule a where that tells them apart."
+            f"Rule {rule.name}: {' and '.join(rule.reads)} comes from {_listed(map(str, others), 'OMS')} as well, "
+            f"whose ids mean other accounts than at OMS {rule.scope.oms}; give the rule a where that tells them apart."
         )
 
 

@@ -51,7 +51,7 @@ def rows(config: Config) -> tuple[Row, ...]:
 
 
 def _row(rule: Rule) -> Row:
-    watched = f"feed {rule.feed}" if isinstance(rule, FeedRule) else rule.reading
+    watched = f"feed {rule.feed}" if isinstance(rule, FeedRule) else kinds.subject(rule)
     return Row(
         rule=rule.name,
         kind=rule.kind,

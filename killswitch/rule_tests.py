@@ -114,11 +114,13 @@ def _rehearsal(test: RuleTest, rules: Rules) -> Rehearsal:
         if isinstance(rule, FeedRule):
             named.add(rule.feed)
         else:
-            read.add(rule.reading)
+            read.update(rule.reads)
     feeds = tuple(f for f in rules.feeds if f.name in named or any(name in read for _, name in lanes_of(f)))
     there, given = {feed.name for feed in feeds}, {name for feed in feeds for _, name in lanes_of(feed)}
     kept = tuple(
-        rule for rule in rules.rules if (rule.feed in there if isinstance(rule, FeedRule) else rule.reading in given)
+        rule
+        for rule in rules.rules
+        if (rule.feed in there if isinstance(rule, FeedRule) else not given.isdisjoint(rule.reads))
     )
     return Rehearsal(replace(rules, feeds=feeds, rules=kept))
 

@@ -25,6 +25,7 @@ from killswitch.domain.settings import (
     Label,
     OnUnknown,
     RateRule,
+    RatioRule,
     RetryPolicy,
     ScopeTemplate,
     SilenceRule,
@@ -208,6 +209,27 @@ def test_a_rule_of_the_kind_stale_is_about_a_reading_s_series_or_about_a_feed(ho
     assert "bad value" not in render(describe(config)).split("Rule all")[1].split("Panic")[0]
 
 
+@pytest.mark.parametrize(
+    ("more", "at_least", "trips"),
+    [
+        ({}, 1, "when in 60 s there are more than 0.5 readings of hold to each of position"),
+        (
+            {"at_least": 20},
+            20,
+            "when in 60 s there are more than 0.5 readings of hold to each of position, of which 20 or more came",
+        ),
+    ],
+)
+def test_a_rule_of_the_kind_ratio_comes_out_as_it_was_written(home, more, at_least, trips):
+    config = read(home, changed(("rule", 0, RATIO | more)))
+    rule = config.rules[0]
+    assert isinstance(rule, RatioRule)
+    assert (rule.kind, rule.reading, rule.over, rule.above) == ("ratio", "hold", "position", Decimal("0.5"))
+    assert (rule.window_s, rule.at_least) == (60.0, at_least)
+    lines = describe(config).rules[0]
+    assert (lines.watches, lines.trips) == ("hold and position, from feed positions", trips)
+
+
 def test_a_short_configuration_has_the_contract_s_defaults(home):
     config = read(
         home,
@@ -353,7 +375,7 @@ USERINFO = "an address carries no user and no password: they have keys of their 
 RULE = 'rule "btc-position"'
 BUILT_IN = "cancel, hold, margin_usage, open_orders, order, position, price, reject, trade, var"
 
-KIND = 'it must be "limit" or "rate" or "drawdown" or "stale" for now: other kinds are not built yet'
+KIND = 'it must be "limit" or "rate" or "drawdown" or "ratio" or "stale" for now: other kinds are not built yet'
 ACCOUNT = "unknown key; did you mean account?"
 RATE = {
     "name": "btc-position",
@@ -371,13 +393,22 @@ DRAWDOWN = {
     "window_s": 3600,
     "scope": {"oms": "prime", "account": "{account}"},
 }
+RATIO = {
+    "name": "btc-position",
+    "reading": "hold",
+    "over": "position",
+    "kind": "ratio",
+    "above": Decimal("0.5"),
+    "window_s": 60,
+    "scope": {"oms": "prime", "account": "{account}"},
+}
 
 OLD = {k: v for k, v in RATE.items() if k not in ("above", "per_s")} | {"kind": "stale", "older_than_s": 60}
 FEED_OLD = {k: v for k, v in OLD.items() if k != "reading"} | {
     "feed": "var",
     "scope": {"oms": "prime", "account": 14},
 }
-OF_EACH_KIND = [RATE, DRAWDOWN, OLD, FEED_OLD]
+OF_EACH_KIND = [RATE, DRAWDOWN, RATIO, OLD, FEED_OLD]
 NOT_FOR_FEEDS = "it is for a reading's series; a feed that isn't heard breaches"
 
 ONE_BY_ONE = [
@@ -442,6 +473,24 @@ ONE_BY_ONE = [
     (("rule", 0, RATE | {"above": -1}), f"{RULE}.above: it must be 0 or more"),
     (("rule", 0, RATE | {"above": Decimal("inf")}), f"{RULE}.above: {LIMIT}"),
     (("rule", 0, RATE | {"sum": 1}), f"{RULE}.sum: it must be true or false"),
+    (("rule", 0, RATIO | {"above": -1}), f"{RULE}.above: it must be 0 or more"),
+    (("rule", 0, RATIO | {"window_s": 0}), f"{RULE}.window_s: {SECONDS}"),
+    (("rule", 0, RATIO | {"at_least": 0}), f"{RULE}.at_least: it must be a whole number from 1 to 1000000"),
+    (
+        ("rule", 0, RATIO | {"at_least": Decimal("1.5")}),
+        f"{RULE}.at_least: it must be a whole number from 1 to 1000000",
+    ),
+    (("rule", 0, RATIO | {"sum": True}), f"{RULE}.sum: unknown key"),
+    (("rule", 0, {k: w for k, w in RATIO.items() if k != "over"}), f"{RULE}.over: it is required"),
+    (("rule", 0, RATIO | {"over": "hold"}), f"{RULE}.over: it is the reading itself, of which the share is always 1"),
+    (
+        ("rule", 0, RATIO | {"over": "holds"}),
+        f"{RULE}.over: no feed gives this reading; there are: {BUILT_IN}",
+    ),
+    (
+        ("rule", 0, RATIO | {"reading": "var", "over": "margin_usage"}),
+        f"{RULE}.over: no feed gives it with the labels of var; shares are of readings whose labels are equal",
+    ),
     (("rule", 0, DRAWDOWN | {"fall": 0}), f"{RULE}.fall: it must be above 0"),
     (("rule", 0, DRAWDOWN | {"fall": Decimal("nan")}), f"{RULE}.fall: {LIMIT}"),
     (("rule", 0, DRAWDOWN | {"window_s": 0}), f"{RULE}.window_s: {SECONDS}"),

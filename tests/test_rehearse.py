@@ -161,6 +161,63 @@ scope = { oms = "prime", account = "{account}" }
 """
 
 
+RATIO = """
+[[feed]]
+name = "reject"
+kind = "mqtt"
+topic = "desk/{account}/reject"
+reading = "reject"
+stale_after_s = 60
+
+[[feed]]
+name = "order"
+kind = "mqtt"
+topic = "desk/{account}/order"
+reading = "order"
+stale_after_s = 60
+
+[[rule]]
+name = "rejects"
+reading = "reject"
+over = "order"
+kind = "ratio"
+above = 0.5
+window_s = 5
+at_least = 2
+on_stale = "trip"
+fallback = { oms = "prime", account = 16 }
+scope = { oms = "prime", account = "{account}" }
+"""
+SHARES = """config = "killswitch.toml"
+[[test]]
+name = "two of three"
+readings = [%s]
+until_s = 20
+trips = [%s]
+[[test]]
+name = "a feed of which only a trip tells"
+readings = []
+until_s = 60
+trips = [{ at_s = 60, rule = "rejects", scope = { oms = "prime", account = 16 } },
+         { at_s = 60, rule = "rejects", scope = { oms = "prime", account = 16 } }]
+"""
+
+
+def test_a_share_is_rehearsed_over_two_feeds_and_by_time_alone(config, tmp_path):
+    config.write_text(config.read_text("utf-8") + RATIO, "utf-8")
+    came = [(0, "order"), (1, "order"), (2, "reject"), (2, "order"), (3, "order"), (3, "reject")]
+    readings = ", ".join(
+        f'{{ at_s = {at}, reading = "{n}", labels = {{ account = 14 }}, value = 1 }}' for at, n in came
+    )
+    # 2 of 4 until 5 s, when the first order leaves.
+    trip = '{ at_s = 5, rule = "rejects", scope = { oms = "prime", account = 14 } }'
+    file = tmp_path / "rules.test.toml"
+    file.write_text(SHARES % (readings, trip), "utf-8")
+    assert killswitch("test", file)[0] == 0
+    file.write_text(SHARES % (readings, ""), "utf-8")
+    assert killswitch("test", file)[0] == 1
+
+
 @pytest.mark.parametrize(("last", "code"), [(41, 1), (40, 0)])
 def test_a_fall_is_rehearsed_and_trips_at_its_limit(config, last, code):
     config.write_text(config.read_text("utf-8") + DROP, "utf-8")

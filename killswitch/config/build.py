@@ -16,6 +16,7 @@ from killswitch.config.models import (
     MqttFeedTable,
     OmsFeedTable,
     RateRuleTable,
+    RatioRuleTable,
     StaleRuleTable,
     WebSocketFeedTable,
 )
@@ -43,6 +44,7 @@ from killswitch.domain.settings import (
     LimitRule,
     OnUnknown,
     RateRule,
+    RatioRule,
     RetryPolicy,
     Rule,
     ScopeTemplate,
@@ -286,6 +288,14 @@ def rule(table: RuleTable) -> Rule:
             return RateRule(**_shape(table, table.reading), above=table.above, per_s=table.per_s, sum=table.sum)
         case DrawdownRuleTable():
             return DrawdownRule(**_shape(table, table.reading), fall=table.fall, window_s=table.window_s)
+        case RatioRuleTable():
+            return RatioRule(
+                **_shape(table, table.reading),
+                over=table.over,
+                above=table.above,
+                window_s=table.window_s,
+                at_least=table.at_least,
+            )
         case StaleRuleTable(feed=str(feed)):
             template = _template(table.scope)
             return SilenceRule(

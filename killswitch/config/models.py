@@ -166,7 +166,8 @@ class LimitRuleTable(ReadingRuleTable):
     """Also what a table of no known kind is read as: else its kind would hide all other mistakes in it."""
 
     kind: Annotated[
-        Literal["limit"], v.one_of("limit", "rate", "drawdown", "stale", why=" for now: other kinds are not built yet")
+        Literal["limit"],
+        v.one_of("limit", "rate", "drawdown", "ratio", "stale", why=" for now: other kinds are not built yet"),
     ]
     above: v.Limit | None = None
     below: v.Limit | None = None
@@ -188,6 +189,14 @@ class DrawdownRuleTable(ReadingRuleTable):
     window_s: v.Seconds
 
 
+class RatioRuleTable(ReadingRuleTable):
+    kind: Literal["ratio"]
+    over: v.Name
+    above: v.Most
+    window_s: v.Seconds
+    at_least: v.Count = 1
+
+
 class StaleRuleTable(SeriesRuleTable):
     """On a reading's series, or on a feed as a whole: exactly one of the two is there."""
 
@@ -201,6 +210,7 @@ RULE_KINDS: Final[dict[str, type[Table]]] = {
     "limit": LimitRuleTable,
     "rate": RateRuleTable,
     "drawdown": DrawdownRuleTable,
+    "ratio": RatioRuleTable,
     "stale": StaleRuleTable,
 }
 
@@ -214,6 +224,7 @@ RuleTable = Annotated[
     Annotated[LimitRuleTable, Tag("limit")]
     | Annotated[RateRuleTable, Tag("rate")]
     | Annotated[DrawdownRuleTable, Tag("drawdown")]
+    | Annotated[RatioRuleTable, Tag("ratio")]
     | Annotated[StaleRuleTable, Tag("stale")],
     Discriminator(_rule_kind),
 ]

@@ -241,6 +241,8 @@ def _rules(raw: Raw) -> Iterator[Mistake]:
                 f'{why[0]} = "trip" needs it: the scope to trip when no series is known',
             )
         yield from _labels(raw, row, index, sources)
+        if row.get("kind") == "ratio":
+            yield from _over(row, index, sources)
 
 
 def _on_feed(raw: Raw, row: Raw, index: int) -> Iterator[Mistake]:
@@ -305,4 +307,29 @@ def _labels(raw: Raw, row: Raw, index: int, sources: list[_Source]) -> Iterator[
     ):
         yield Mistake(
             ("rule", index, "scope", "oms"), "its labels come from the feed of another OMS, whose ids mean others"
+        )
+
+
+def _over(row: Raw, index: int, sources: list[_Source]) -> Iterator[Mistake]:
+    """What a share is of comes from some feed, with the same labels: the two are counted label by label."""
+    loc: Loc = ("rule", index, "over")
+    reading, over, oms = _text(row, "reading"), _text(row, "over"), _text(_table(row, "scope"), "oms")
+    if not is_name(reading) or not is_name(over):
+        return
+    if over == reading:
+        yield Mistake(loc, "it is the reading itself, of which the share is always 1")
+        return
+    theirs = [source for source in sources if source.reading == over]
+    if not theirs:
+        there = _listed([source.reading for source in sources])
+        yield Mistake(loc, f"no feed gives this reading; there are: {there}")
+        return
+    theirs = [source for source in theirs if source.oms in (None, oms)]
+    mine = [source for source in sources if source.reading == reading]
+    # Events of an OMS lack labels now and then; they are paired by their account and what the rule names.
+    if mine and not any(
+        one.oms or other.oms or set(one.labels) == set(other.labels) for one in mine for other in theirs
+    ):
+        yield Mistake(
+            loc, f"no feed gives it with the labels of {reading}; shares are of readings whose labels are equal"
         )

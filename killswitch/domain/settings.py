@@ -100,6 +100,11 @@ class ReadingShape(RuleShape):
     on_bad: OnUnknown
     fallback: Scope | None
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The readings that the rule watches."""
+        return (self.reading,)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRule(ReadingShape):
@@ -144,6 +149,26 @@ class DrawdownRule(ReadingShape):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RatioRule(ReadingShape):
+    """Breaches when of the last `window_s` seconds the readings of `reading` are more than `above` times those of
+    `over`, of which there are `at_least` or more.
+
+    They are counted as those of a rate are, and over equal labels, whichever feeds they come from.
+    """
+
+    kind: ClassVar[str] = "ratio"
+    over: str
+    above: Decimal
+    window_s: float
+    at_least: int = 1
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The readings that the rule watches."""
+        return (self.reading, self.over)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StaleRule(ReadingShape):
     """Breaches when a series that was heard before isn't any more for `older_than_s` (above 0) seconds.
 
@@ -166,7 +191,7 @@ class SilenceRule(RuleShape):
     older_than_s: float
 
 
-ReadingRule: TypeAlias = LimitRule | RateRule | DrawdownRule | StaleRule
+ReadingRule: TypeAlias = LimitRule | RateRule | DrawdownRule | RatioRule | StaleRule
 """Closed: what differs between kinds is told apart in watch/kinds.py and watch/judge.py."""
 
 FeedRule: TypeAlias = SilenceRule

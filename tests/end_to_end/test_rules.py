@@ -180,6 +180,69 @@ async def test_a_fall_of_exactly_its_limit_trips_and_a_smaller_one_does_not(tmp_
         await house.metric("killswitch_trips_total{kind=drawdown,rule=drop}", 1)
 
 
+RATIO = """
+[[feed]]
+name = "rejects"
+kind = "mqtt"
+topic = "desk/{account}/reject"
+reading = "reject"
+stale_after_s = 60
+
+[[feed]]
+name = "orders"
+kind = "websocket"
+url = "ws://127.0.0.1:%s/stream"
+subscribe = ['{"op":"subscribe"}']
+reading = "order"
+value = "data.positions.margin"
+labels = { account = "data.positions.acct" }
+stale_after_s = 60
+
+[[rule]]
+name = "rejects"
+reading = "reject"
+over = "order"
+kind = "ratio"
+above = 0.5
+window_s = 60
+at_least = 4
+scope = { oms = "prime", account = "{account}" }
+"""
+
+
+async def test_a_share_over_two_feeds_trips_at_its_reading_and_not_while_there_are_too_few(tmp_path):
+    async with risk_stream() as (port, asked, say), House(tmp_path, options=ORDERS, tables=RATIO % port) as house:
+        others = house.open() - house.open(account=14)
+        await house.start()
+        await until(lambda: asked, "the stream has subscribed")
+
+        async def is_up():
+            await house.pub("desk/16/reject", "x")  # no number: it is heard, and counted as bad
+            return (await house.metrics()).get("killswitch_bad_readings_total{feed=rejects,reason=not_json}")
+
+        await until(is_up, "the feed is subscribed")
+        rejects, orders = "killswitch_readings_total{feed=rejects}", "killswitch_readings_total{feed=orders}"
+        await say((14, 1), (14, 1), (15, 1))
+        await house.metric(orders, 3)
+        for _ in range(2):
+            await house.pub("desk/14/reject", "1")
+            await house.pub("desk/15/reject", "1")
+        await house.metric(rejects, 4)
+        await say((14, 1), (14, 1), (15, 1))  # 2 of 4 is not above the half; 2 of 2 are too few
+        await house.metric(orders, 6)
+        assert not house.trips()
+        assert not house.cancels()
+        await house.pub("desk/14/reject", "1")
+        name = await house.any_trip()
+        assert house.trip_of(name)["scope"] == {"oms": "prime", "account": 14}
+        assert house.open() == others
+        cause = house.trip_of(name)["causes"][0]
+        assert (cause["rule"], cause["kind"], cause["last"]) == ("rejects", "ratio", "0.75")
+        (rule,) = (await house.state())["rules"]
+        assert (rule["kind"], rule["warming"], rule["series"], rule["headroom"]) == ("ratio", 2, 2, -0.5)
+        await house.metric("killswitch_trips_total{kind=ratio,rule=rejects}", 1)
+
+
 async def six_are_heard(house):
     return (await house.metrics())["killswitch_readings_total{feed=var}"] == 6
 

@@ -6,14 +6,16 @@ A rule breaches on the edge: once when a series goes past its limit, and again o
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
-from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, StaleRule
+from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, RatioRule, StaleRule
 from killswitch.domain.watch import kinds, levels, limit
 from killswitch.domain.watch.findings import Breach, Found, warned
-from killswitch.domain.watch.roster import Stand
+from killswitch.domain.watch.roster import Stand, scope_of
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from killswitch.domain.messages import Merged
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import ReadingRule
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from killswitch.domain.watch.memory import Memory
     from killswitch.domain.watch.readings import Series, SeriesKey
     from killswitch.domain.watch.roster import Roster
+    from killswitch.domain.watch.windows import Counting
+
+    Came: TypeAlias = tuple[SeriesKey, Decimal, int]  # for which window, their sum, how many
 
 
 class Judge:
@@ -50,10 +55,12 @@ class Judge:
         self._memory.recall(rule, key, now)
         match rule:
             case LimitRule():
-                found = self._place(rule, scope, key, series, now, measured=kinds.Measured(series.value))
+                found = self._place(rule, scope, key, kinds.Measured(series.value), now)
                 return found + self._near(rule, key, series, now) if rule.warn_at else found
-            case RateRule():
-                return self._count(rule, scope, key, series, now, arrived=arrived, merged=merged)
+            case RateRule() | RatioRule():
+                home = self._roster.home(rule, key)
+                window = (home[0], key[1], home[2])
+                return self._count(rule, scope, home, now, came=_came(window, series, merged, arrived=arrived))
             case DrawdownRule():
                 return self._replace(rule, scope, key, series, now)
             case StaleRule():
@@ -66,8 +73,9 @@ class Judge:
         match rule:
             case LimitRule():
                 return self._held_long(rule, key, now)
-            case RateRule():
-                return self._grown(rule, key, now)
+            case RateRule() | RatioRule():
+                scope = scope_of(rule, key[2])
+                return [] if scope is None else self._count(rule, scope, key, now, came=None)
             case DrawdownRule():
                 return []  # with time it falls less
             case StaleRule():
@@ -75,9 +83,7 @@ class Judge:
             case _:
                 assert_never(rule)
 
-    def _place(
-        self, rule: ReadingRule, scope: Scope, key: SeriesKey, series: Series, now: float, *, measured: Measured
-    ) -> list[Found]:
+    def _place(self, rule: ReadingRule, scope: Scope, key: SeriesKey, measured: Measured, now: float) -> list[Found]:
         at = (rule.name, key)
         stand = self._roster.stands.get(at)
         if not kinds.is_past(rule, measured):
@@ -90,13 +96,13 @@ class Judge:
             self._roster.stands[at] = stand
             if not stand.breached:
                 self._agenda.set(("watch", "for", *at), now + for_s)
-            return [self._breach(rule, scope, key, series, now)] if stand.breached else []
+            return [self._breach(rule, scope, key, now)] if stand.breached else []
         worst = kinds.worse(rule, stand.worst, measured)
         if stand.breached and measured == stand.said:
             return []
         self._roster.stands[at] = replace(stand, said=measured, worst=worst)
         if stand.breached:
-            return [self._breach(rule, scope, key, series, now, repeated=True)]
+            return [self._breach(rule, scope, key, now, repeated=True)]
         return self._held_long(rule, key, now) if isinstance(rule, LimitRule) else []
 
     def _end(self, rule: ReadingRule, key: SeriesKey) -> None:
@@ -104,28 +110,16 @@ class Judge:
         if self._roster.stands.pop((rule.name, key)) is not None:
             self._agenda.clear(("watch", "for", rule.name, key))
 
-    def _count(
-        self,
-        rule: RateRule,
-        scope: Scope,
-        key: SeriesKey,
-        series: Series,
-        now: float,
-        *,
-        arrived: bool,
-        merged: Merged | None = None,
-    ) -> list[Found]:
-        """A reading for a rule that counts them; `arrived` False: none came, but what was below 0 left the sum."""
+    def _count(self, rule: Counting, scope: Scope, key: SeriesKey, now: float, *, came: Came | None) -> list[Found]:
+        """For a rule that counts readings. `came` None: time alone went on."""
         windows = self._roster.windows
         windows.expire(rule, key, now)
-        self._look_back(rule, key, series, now)
-        if merged is not None and merged.count:
-            windows.add(rule, key, merged.total, now, count=merged.count)
-            self._memory.add(rule, key, merged.total, now, count=merged.count)
-        if arrived:
-            windows.add(rule, key, series.value, now)
-            self._memory.add(rule, key, series.value, now)
-        found = self._place(rule, scope, key, series, now, measured=self._measure(rule, key, series, now))
+        found = self._look_back(rule, scope, key, now)
+        if came is not None:
+            window, total, count = came
+            windows.add(rule, window, total, now, count=count)
+            self._memory.add(rule, window, total, now, count=count)
+        found += self._place(rule, scope, key, self._measure(rule, key, now), now)
         grows_at = windows.grows_at(rule, key)
         if grows_at is None:
             self._agenda.clear(("watch", "sum", rule.name, key))
@@ -137,25 +131,22 @@ class Judge:
         """A value for a rule that compares it with its highest."""
         peaks = self._roster.peaks
         peaks.expire(rule, key, now)
-        self._look_back(rule, key, series, now)
+        found = self._look_back(rule, scope, key, now)
         self._memory.replace(rule, key, series.value, now)
         peaks.add(rule, key, series.value, now)
-        return self._place(rule, scope, key, series, now, measured=self._measure(rule, key, series, now))
+        return found + self._place(rule, scope, key, self._measure(rule, key, now), now)
 
-    def _look_back(self, rule: RateRule | DrawdownRule, key: SeriesKey, series: Series, now: float) -> None:
-        """What time alone ended before this reading is over: after it a breach is a new one."""
-        if not kinds.is_past(rule, self._measure(rule, key, series, now)):
-            self._end(rule, key)
-
-    def _measure(self, rule: ReadingRule, key: SeriesKey, series: Series, now: float) -> Measured:
-        return kinds.measure(rule, key, series, self._roster, now)
-
-    def _grown(self, rule: RateRule, key: SeriesKey, now: float) -> list[Found]:
-        series, watched = self._roster.readings.get(key), self._roster.watched.get(key)
-        if series is None or watched is None:
+    def _look_back(self, rule: Counting | DrawdownRule, scope: Scope, key: SeriesKey, now: float) -> list[Found]:
+        """What time alone ended before this reading is over, so that after it a breach is a new one; and what it
+        began has begun, though nobody was woken in time.
+        """
+        measured = self._measure(rule, key, now)
+        if (rule.name, key) in self._roster.stands and kinds.is_past(rule, measured):
             return []
-        scopes = [scope for its, scope in watched.rules if its is rule]
-        return [f for scope in scopes for f in self._count(rule, scope, key, series, now, arrived=False)]
+        return self._place(rule, scope, key, measured, now)
+
+    def _measure(self, rule: ReadingRule, key: SeriesKey, now: float) -> Measured:
+        return kinds.measure(rule, key, self._roster, now)
 
     def _aged(self, rule: StaleRule, scope: Scope, key: SeriesKey, series: Series, now: float) -> list[Found]:
         """Whether the series is heard. Its entry moves lazily: it is set where there is none."""
@@ -173,9 +164,9 @@ class Judge:
             self._agenda.set(entry, now + rule.older_than_s)
         if at in self._roster.stands:
             return []
-        silent = self._measure(rule, key, series, now)
+        silent = self._measure(rule, key, now)
         self._roster.stands[at] = Stand(since=now, breached=True, said=silent, worst=silent)
-        return [self._breach(rule, scope, key, series, now)]
+        return [self._breach(rule, scope, key, now)]
 
     def _aged_by_now(self, rule: StaleRule, key: SeriesKey, now: float) -> list[Found]:
         series, watched = self._roster.readings.get(key), self._roster.watched.get(key)
@@ -201,12 +192,8 @@ class Judge:
 
     def _held_long(self, rule: LimitRule, key: SeriesKey, now: float) -> list[Found]:
         """for_s is over, or may be: a value back inside would have ended it."""
-        stand, series, watched = (
-            self._roster.stands.get((rule.name, key)),
-            self._roster.readings.get(key),
-            self._roster.watched.get(key),
-        )
-        if stand is None or stand.breached or series is None or watched is None:
+        stand, watched = self._roster.stands.get((rule.name, key)), self._roster.watched.get(key)
+        if stand is None or stand.breached or watched is None:
             return []
         entry = ("watch", "for", rule.name, key)
         if now < stand.since + rule.for_s:
@@ -214,14 +201,13 @@ class Judge:
             return []
         self._agenda.clear(entry)
         self._roster.stands[rule.name, key] = replace(stand, breached=True)
-        return [self._breach(rule, scope, key, series, now) for its, scope in watched.rules if its is rule]
+        return [self._breach(rule, scope, key, now) for its, scope in watched.rules if its is rule]
 
     def _breach(
         self,
         rule: ReadingRule,
         scope: Scope,
         key: SeriesKey,
-        series: Series,
         now: float,
         *,
         repeated: bool = False,
@@ -232,8 +218,16 @@ class Judge:
             kind=rule.kind,
             scope=scope,
             labels=key[2],
-            text=kinds.sentence(rule, stand.said, key[2], self._roster.age(key, series, now)),
+            text=kinds.sentence(rule, stand.said, key[2], self._roster.newest_age(rule, key, now)),
             value=limit.plain(stand.said.amount),
             repeated=repeated,
             worst=limit.plain(stand.worst.amount),
         )
+
+
+def _came(window: SeriesKey, series: Series, merged: Merged | None, *, arrived: bool) -> Came | None:
+    """What a rule that counts has to count of a reading, and of what was merged before it."""
+    total, count = (series.value, 1) if arrived else (limit.ZERO, 0)
+    if merged is not None:
+        total, count = limit.EXACT.add(total, merged.total), count + merged.count
+    return (window, total, count) if count else None

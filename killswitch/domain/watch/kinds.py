@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, assert_never
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Final, assert_never
 
-from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, StaleRule
-from killswitch.domain.watch import ages, limit
+from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, RatioRule, StaleRule
+from killswitch.domain.watch import ages, limit, windows
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import ReadingRule
-    from killswitch.domain.watch.readings import Series, SeriesKey
+    from killswitch.domain.watch.readings import SeriesKey
     from killswitch.domain.watch.roster import Roster
+
+_SHARE: Final = Context(prec=6, traps=[])  # for people: compared are the counts
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a rule compares: the value, what came within its window, how far it fell, or how long it wasn't heard.
+    """What a rule compares: the value, what came within its window, how far it fell, a share, or how long it wasn't
+    heard.
 
-    `value` and `highest`: what a fall was measured from.
+    `made_of`: a fall's value and highest; the counts that a share is of. A share of too few is 0.
     """
 
     amount: Decimal
-    value: Decimal = limit.ZERO
-    highest: Decimal = limit.ZERO
+    made_of: tuple[Decimal, Decimal] = (limit.ZERO, limit.ZERO)
 
 
-NOTHING = Measured(limit.ZERO)
+NOTHING: Final = Measured(limit.ZERO)
 """What a series that was never heard measures, where it is known that there is none of it."""
 
 
-def measure(rule: ReadingRule, key: SeriesKey, series: Series, roster: Roster, now: float) -> Measured:
+def measure(rule: ReadingRule, key: SeriesKey, roster: Roster, now: float) -> Measured:
+    """Of a series as the rule keeps it (Roster.home)."""
     match rule:
         case LimitRule():
-            return Measured(series.value)
+            series = roster.readings.get(key)
+            return NOTHING if series is None else Measured(series.value)
         case RateRule():
             return Measured(roster.windows.measure(rule, key, now))
         case DrawdownRule():
             value, highest = roster.peaks.measure(rule, key, now)
-            return Measured(limit.EXACT.subtract(highest, value), value, highest)
+            return Measured(limit.EXACT.subtract(highest, value), (value, highest))
+        case RatioRule():
+            counts = (
+                roster.windows.measure(rule, key, now),
+                roster.windows.measure(rule, windows.over(rule, key), now),
+            )
+            return Measured(_SHARE.divide(*counts) if counts[1] >= rule.at_least else limit.ZERO, counts)
         case StaleRule():
+            series = roster.readings.get(key)
+            if series is None:
+                return NOTHING
             looked_at = roster.readings.last_look(key, series)
             return Measured(ages.silent_s(looked_at, rule.older_than_s, now))
         case _:
@@ -56,6 +69,9 @@ def is_past(rule: ReadingRule, measured: Measured) -> bool:
             return measured.amount > rule.above
         case DrawdownRule():
             return measured.amount >= rule.fall
+        case RatioRule():
+            count, over = measured.made_of
+            return over >= rule.at_least and count > limit.EXACT.multiply(rule.above, over)
         case StaleRule():
             return ages.is_past(rule.older_than_s, measured.amount)
         case _:
@@ -69,6 +85,9 @@ def worse(rule: ReadingRule, one: Measured, other: Measured) -> Measured:
             return one if limit.worse(rule, one.amount, other.amount) is one.amount else other
         case RateRule() | DrawdownRule() | StaleRule():
             return other if other.amount > one.amount else one
+        case RatioRule():
+            (count, over), (others, its_over) = one.made_of, other.made_of
+            return other if limit.EXACT.multiply(others, over) > limit.EXACT.multiply(count, its_over) else one
         case _:
             assert_never(rule)
 
@@ -78,7 +97,7 @@ def headroom(rule: ReadingRule, measured: Measured) -> float | None:
     match rule:
         case LimitRule():
             return limit.headroom(rule, measured.amount)
-        case RateRule():
+        case RateRule() | RatioRule():
             return limit.share_left(rule.above, measured.amount)
         case DrawdownRule():
             return limit.share_left(rule.fall, measured.amount)
@@ -95,7 +114,7 @@ def window_s(rule: ReadingRule) -> float:
             return 0.0
         case RateRule():
             return rule.per_s
-        case DrawdownRule():
+        case DrawdownRule() | RatioRule():
             return rule.window_s
         case _:
             assert_never(rule)
@@ -110,8 +129,15 @@ def definition(rule: ReadingRule) -> str:
             return repr((rule.kind, rule.reading, rule.where, rule.per_s, rule.sum))
         case DrawdownRule():
             return repr((rule.kind, rule.reading, rule.where, rule.window_s))
+        case RatioRule():
+            return repr((rule.kind, rule.reads, rule.where, rule.window_s))
         case _:
             assert_never(rule)
+
+
+def subject(rule: ReadingRule) -> str:
+    """What the rule is about, such as "position" or "reject over order"."""
+    return " over ".join(rule.reads)
 
 
 def in_words(rule: ReadingRule) -> str:
@@ -125,6 +151,9 @@ def in_words(rule: ReadingRule) -> str:
             return f"more than {limit.plain(rule.above)} readings in {rule.per_s:.1f} s"
         case DrawdownRule():
             return f"{limit.plain(rule.fall)} or more under its highest in {rule.window_s:.1f} s"
+        case RatioRule():
+            enough = f" with {rule.at_least} or more" if rule.at_least > 1 else ""
+            return f"above {limit.plain(rule.above)} of {rule.over} in {rule.window_s:.1f} s{enough}"
         case StaleRule():
             return f"not heard for {rule.older_than_s:g} s"
         case _:
@@ -141,8 +170,13 @@ def sentence(rule: ReadingRule, measured: Measured, labels: Labels, age_s: float
         case RateRule():
             said = f"{rule.reading} came {limit.plain(measured.amount)} times"
         case DrawdownRule():
-            fell = f"{limit.plain(measured.amount)} under {limit.plain(measured.highest)}"
-            said = f"{rule.reading} {limit.plain(measured.value)} is {fell}"
+            value, highest = map(limit.plain, measured.made_of)
+            said = f"{rule.reading} {value} is {limit.plain(measured.amount)} under {highest}"
+        case RatioRule():
+            count, over = map(limit.plain, measured.made_of)
+            said = (
+                f"{rule.reading} came {count} times to {over} of {rule.over}, a share of {limit.plain(measured.amount)}"
+            )
         case StaleRule():
             held = f"{rule.reading} was not heard for {measured.amount:.1f} s, the limit is {rule.older_than_s:g} s"
             return f"{held} ({limit.named(labels, f'{age_s:.1f} s old')})"
@@ -157,10 +191,11 @@ def drawn(rule: ReadingRule, measured: Measured) -> tuple[Decimal, tuple[Decimal
         case LimitRule():
             edge = rule.above if rule.above is not None else rule.below or limit.ZERO
             return measured.amount, (edge, -edge) if rule.absolute and rule.above is not None else (edge,)
-        case RateRule():
+        case RateRule() | RatioRule():
             return measured.amount, (rule.above,)
         case DrawdownRule():
-            return measured.value, (limit.EXACT.subtract(measured.highest, rule.fall),)
+            value, highest = measured.made_of
+            return value, (limit.EXACT.subtract(highest, rule.fall),)
         case StaleRule():
             return measured.amount, (Decimal(str(rule.older_than_s)),)
         case _:

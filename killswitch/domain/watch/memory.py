@@ -13,11 +13,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from killswitch.domain.messages import KeptWindow, Slice
-from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, StaleRule
+from killswitch.domain.settings import DrawdownRule, LimitRule, RateRule, RatioRule, StaleRule
 from killswitch.domain.undo import Queue, Table
 from killswitch.domain.watch import kinds
 from killswitch.domain.watch.limit import EXACT, ZERO
 from killswitch.domain.watch.roster import concerns
+from killswitch.domain.watch.windows import length_s
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.watch.readings import SeriesKey
     from killswitch.domain.watch.roster import Roster
+    from killswitch.domain.watch.windows import Counting
 
 SLICES: Final = 60
 """A window is told in slices of this fraction of its length."""
@@ -59,14 +61,14 @@ class Memory:
         # What an earlier life kept of series that weren't heard yet in this one, and how far its times must be moved.
         self._kept: Final[Table[At, tuple[KeptWindow, float]]] = Table(undo)
 
-    def add(self, rule: RateRule, key: SeriesKey, value: Decimal, now: float, count: int = 1) -> None:
+    def add(self, rule: Counting, key: SeriesKey, value: Decimal, now: float, count: int = 1) -> None:
         """A reading came into a window; or so many of this sum."""
         if not self._keeps:
             return
-        at, below = (rule.name, key), rule.sum and value < 0
-        slices, value = self._queue(at, rule.per_s, now, below=below), value if rule.sum else ZERO
+        at, below, span_s = (rule.name, key), _is_below(rule, value), length_s(rule)
+        slices, value = self._queue(at, span_s, now, below=below), value if _adds(rule) else ZERO
         last = slices.last()
-        if last is None or now - last.began >= rule.per_s / SLICES:
+        if last is None or now - last.began >= span_s / SLICES:
             slices.append(Slice(now, now, count, value))
         else:
             slices.pop()
@@ -126,7 +128,12 @@ class Memory:
 
     def recall(self, rule: ReadingRule, key: SeriesKey, now: float) -> None:
         """A series is heard: from now on its windows are what was kept of them. Its own reading comes after this."""
-        found = self._kept.pop((rule.name, key)) if len(self._kept) else None
+        if len(self._kept):
+            for window in self._roster.windows_of(rule, key):
+                self._recall(rule, window, now)
+
+    def _recall(self, rule: ReadingRule, key: SeriesKey, now: float) -> None:
+        found = self._kept.pop((rule.name, key))
         if found is None:
             return
         window, moved_s = found
@@ -139,9 +146,9 @@ class Memory:
                 pass
             case LimitRule() | StaleRule():
                 pass
-            case RateRule():
+            case RateRule() | RatioRule():
                 for held in slices:
-                    self._queue(at, span_s, now, below=rule.sum and held.total < 0).append(held)
+                    self._queue(at, span_s, now, below=_is_below(rule, held.total)).append(held)
                 self._roster.windows.put_back(rule, key, slices)
             case DrawdownRule():
                 for held in slices[:-1]:  # the last is the value that held, and isn't replaced yet
@@ -151,8 +158,11 @@ class Memory:
                 assert_never(rule)
 
     def _fits(self, rule: ReadingRule, window: KeptWindow) -> bool:
-        its = self._roster.by_lane.get((window.feed, window.reading), ())
-        return rule in its and concerns(rule, window.labels) and window.definition == kinds.definition(rule) != ""
+        if isinstance(rule, RatioRule):
+            is_its = window.feed == "" and window.reading in rule.reads  # as Roster.home says
+        else:
+            is_its = rule in self._roster.by_lane.get((window.feed, window.reading), ())
+        return is_its and concerns(rule, window.labels) and window.definition == kinds.definition(rule) != ""
 
     # --- telling
 
@@ -236,6 +246,14 @@ def _is_left(window: KeptWindow, moved_s: float, rule: ReadingRule, now: float) 
     """Something of it is in its window yet."""
     span_s = kinds.window_s(rule)
     return any(min(s.at + moved_s, now) + span_s > now for s in reversed(window.slices))
+
+
+def _adds(rule: Counting) -> bool:
+    return isinstance(rule, RateRule) and rule.sum
+
+
+def _is_below(rule: Counting, value: Decimal) -> bool:
+    return _adds(rule) and value < 0
 
 
 def _look_every_s(rule: ReadingRule) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from killswitch.domain.settings import LimitRule, StaleRule
+from killswitch.domain.settings import LimitRule, RatioRule, StaleRule
 from killswitch.domain.view import FeedView, RuleView
 from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.readings import Silence
@@ -25,14 +25,18 @@ def uncalm(roster: Roster, name: str, labels: Labels, now: float) -> str | None:
     rule = roster.rules.get(name)
     if rule is None:
         return None
-    known = False
-    for lane in roster.lanes_of[name]:
-        key = (*lane, labels)
+    known = []
+    paired = roster.members(rule, ("", rule.reading, labels)) if isinstance(rule, RatioRule) else ()
+    for key in paired or [(*lane, labels) for lane in roster.lanes_of[name]]:
         series, watched = roster.readings.get(key), roster.watched.get(key)
         if series is None or watched is None or all(its is not rule for its, _ in watched.rules):
             continue
-        known = True
+        known.append(key)
         trouble = _of_series(roster, rule, key, series, now)
+        if trouble is not None:
+            return trouble
+    for key in known:
+        trouble = _of_warmth(roster, rule, key, now)
         if trouble is not None:
             return trouble
     if not labels:
@@ -46,10 +50,11 @@ def _of_series(roster: Roster, rule: ReadingRule, key: SeriesKey, series: Series
     age_s = roster.age(key, series, now)
     if roster.is_unknown(rule, key, series, now):
         return roster.silence_text(Silence(key[:2], key[2], age_s), series, now)
-    measured = kinds.measure(rule, key, series, roster, now)
+    home = roster.home(rule, key)
+    measured = kinds.measure(rule, home, roster, now)
     if kinds.is_past(rule, measured):
-        return kinds.sentence(rule, measured, key[2], age_s)
-    return _of_warmth(roster, rule, key, now)
+        return kinds.sentence(rule, measured, key[2], roster.newest_age(rule, home, now))
+    return None
 
 
 def _of_warmth(roster: Roster, rule: ReadingRule, key: SeriesKey, now: float) -> str | None:
@@ -58,7 +63,8 @@ def _of_warmth(roster: Roster, rule: ReadingRule, key: SeriesKey, now: float) ->
     if not left_s:
         return None
     where = limit.named(key[2], f"feed {key[0]}")
-    return f"{rule.reading} is warming: its window of {kinds.window_s(rule):.1f} s is whole in {left_s:.1f} s ({where})"
+    whole = f"its window of {kinds.window_s(rule):.1f} s is whole in {left_s:.1f} s"
+    return f"{kinds.subject(rule)} is warming: {whole} ({where})"
 
 
 def _of_rule(roster: Roster, rule: ReadingRule, now: float) -> str | None:
@@ -73,7 +79,7 @@ def _of_rule(roster: Roster, rule: ReadingRule, now: float) -> str | None:
             return f"{bad_text(lane, None, stray.reason)}, {now - stray.at:.1f} s ago"
     if rule.name in roster.known or roster.is_listed(rule):
         return None
-    return f"no series of {rule.reading} that this rule watches was heard yet"
+    return f"no series of {kinds.subject(rule)} that this rule watches was heard yet"
 
 
 def _of_absent(roster: Roster, rule: ReadingRule, labels: Labels, now: float) -> str | None:
@@ -92,8 +98,8 @@ def _of_absent(roster: Roster, rule: ReadingRule, labels: Labels, now: float) ->
     for feed, name in roster.lanes_of[rule.name]:
         oms = roster.feeds[feed].oms
         if oms is not None and (why := roster.venue.why_not(oms, name, labels)):
-            return f"{rule.reading} was never heard ({limit.named(labels, why)})"
-    return f"{rule.reading} was never heard ({limit.named(labels)})"
+            return f"{kinds.subject(rule)} was never heard ({limit.named(labels, why)})"
+    return f"{kinds.subject(rule)} was never heard ({limit.named(labels)})"
 
 
 def view(roster: Roster, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedView, ...]]:
@@ -118,31 +124,33 @@ def _view_of_rule(
     roster: Roster, rule: ReadingRule, held: list[tuple[SeriesKey, Series]], untold: list[Labels], now: float
 ) -> RuleView:
     rooms, breaching = [], []
-    for key, series in held:
-        measured = kinds.measure(rule, key, series, roster, now)
+    homes = dict.fromkeys(roster.home(rule, key) for key, _ in held)
+    for home in homes:
+        measured = kinds.measure(rule, home, roster, now)
         room = kinds.headroom(rule, measured)
         if room is not None:
-            rooms.append((room, key[2]))
-        stand = roster.stands.get((rule.name, key))
+            rooms.append((room, home[2]))
+        stand = roster.stands.get((rule.name, home))
         # What a window held may have left it since: nothing came, so nothing was judged.
         if stand is not None and stand.breached and (isinstance(rule, LimitRule) or kinds.is_past(rule, measured)):
-            breaching.append(key[2])
+            breaching.append(home[2])
     worst = min(rooms, default=None)
     unknown = [k[2] for k, s in held if s.bad is not None or roster.is_unknown(rule, k, s, now)] + untold
     silent = any(roster.is_silent(rule, lane, now) for lane in roster.lanes_of[rule.name])
     if silent or rule.name in roster.missed:
         unknown.append(())  # the rule as a whole
+    warming = {roster.home(rule, key) for key, _ in held if roster.warm_in_s(rule, key, now) > 0}
     return RuleView(
         rule=rule.name,
         owner=rule.owner,
         kind=rule.kind,
         limit=kinds.in_words(rule),
-        series=len(held),
+        series=len(homes),
         headroom=None if worst is None else worst[0],
         worst=None if worst is None else worst[1],
         breaching=tuple(dict.fromkeys(breaching)),
         unknown=tuple(dict.fromkeys(unknown)),
-        warming=sum(roster.warm_in_s(rule, key, now) > 0 for key, _ in held),
+        warming=len(warming),
         mode=rule.mode,
     )
 
@@ -177,12 +185,12 @@ class Standing:
 
 def standings(roster: Roster, key: SeriesKey, now: float) -> tuple[Standing, ...]:
     """How a series stands to each rule that watches it; () where it isn't known."""
-    series, watched = roster.readings.get(key), roster.watched.get(key)
-    if series is None or watched is None:
+    watched = roster.watched.get(key)
+    if roster.readings.get(key) is None or watched is None:
         return ()
     found = []
     for rule, _ in watched.rules:
-        measured = kinds.measure(rule, key, series, roster, now)
+        measured = kinds.measure(rule, roster.home(rule, key), roster, now)
         value, limits = kinds.drawn(rule, measured)
         found.append(Standing(rule.name, key[2], value, limits, kinds.headroom(rule, measured)))
     return tuple(found)

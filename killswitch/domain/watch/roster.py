@@ -8,16 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.settings import LimitRule, StaleRule, TemplateError
+from killswitch.domain.settings import Label, LimitRule, RatioRule, StaleRule, TemplateError
 from killswitch.domain.undo import Table
-from killswitch.domain.watch import kinds, limit
+from killswitch.domain.watch import kinds, limit, windows
 from killswitch.domain.watch.doubts import IN_WORDS, Doubts
 from killswitch.domain.watch.levels import levels_of
 from killswitch.domain.watch.peaks import Peaks
 from killswitch.domain.watch.readings import START_S, Readings, lanes_of
 from killswitch.domain.watch.shown import ALWAYS, PRICE
 from killswitch.domain.watch.venue import Venue
-from killswitch.domain.watch.windows import Windows
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -77,10 +76,16 @@ class Roster:
         self.readings: Final = Readings(feeds, self.venue, undo, agenda, started_at)
         self.doubts: Final = Doubts(undo)
         self.watched: Final[Table[SeriesKey, Watched]] = Table(undo)
+        self.paired_by: Final = {
+            rule.name: _paired_by(rule) if any(self.feeds[feed].oms for feed, _ in self.lanes_of[rule.name]) else None
+            for rule in rules
+            if isinstance(rule, RatioRule)
+        }
+        self.paired: Final[Table[tuple[str, SeriesKey], tuple[SeriesKey, ...]]] = Table(undo)
         self.known: Final[Table[str, int]] = Table(undo)  # rule -> how many series
         self.stands: Final[Table[tuple[str, SeriesKey], Stand]] = Table(undo)
         self.near: Final[Table[tuple[str, SeriesKey], int]] = Table(undo)  # levels of warn_at that hold
-        self.windows: Final = Windows(undo)
+        self.windows: Final = windows.Windows(undo)
         self.peaks: Final = Peaks(undo)
         # Since when a window that a restart brought back has been watched: longer than its feed is up here.
         self.since: Final[Table[tuple[str, SeriesKey], float]] = Table(undo)
@@ -130,21 +135,54 @@ class Roster:
         """Whether a series is too old for the rule to judge. To a stale rule it never is: age is what it judges."""
         return not isinstance(rule, StaleRule) and not self.readings.is_fresh(key, series, now)
 
+    def home(self, rule: ReadingRule, key: SeriesKey) -> SeriesKey:
+        """The key under which a rule keeps what it knows of a series.
+
+        A ratio pairs two readings by their labels, from whichever feeds they come.
+        """
+        if not isinstance(rule, RatioRule):
+            return key
+        by = self.paired_by[rule.name]
+        return ("", rule.reading, key[2] if by is None else tuple(pair for pair in key[2] if pair[0] in by))
+
+    def windows_of(self, rule: ReadingRule, key: SeriesKey) -> tuple[SeriesKey, ...]:
+        """What the windows stand under that a series has in a rule."""
+        home = self.home(rule, key)
+        return (home, windows.over(rule, home)) if isinstance(rule, RatioRule) else (home,)
+
+    def members(self, rule: ReadingRule, home: SeriesKey) -> tuple[SeriesKey, ...]:
+        """The series of which the rule keeps something under that key."""
+        return self.paired.get((rule.name, home)) or () if isinstance(rule, RatioRule) else (home,)
+
+    def meet(self, rule: ReadingRule, key: SeriesKey) -> None:
+        """A series of the rule is known from now on."""
+        self.known[rule.name] = (self.known.get(rule.name) or 0) + 1
+        if isinstance(rule, RatioRule):
+            at = (rule.name, self.home(rule, key))
+            self.paired[at] = (*(self.paired.get(at) or ()), key)
+
     def warm_in_s(self, rule: ReadingRule, key: SeriesKey, now: float) -> float:
         """How long it takes until the rule's window holds all that came; 0 for one that is whole."""
         looks_back_s = kinds.window_s(rule)
         if not looks_back_s:
             return 0.0
-        since = self.watched_since(rule, key)
-        return looks_back_s if since is None else max(0.0, since + looks_back_s - now)
+        since = [self.watched_since(rule, window) for window in self.windows_of(rule, key)]
+        return max(looks_back_s if at is None else max(0.0, at + looks_back_s - now) for at in since)
 
-    def watched_since(self, rule: ReadingRule, key: SeriesKey) -> float | None:
+    def watched_since(self, rule: ReadingRule, window: SeriesKey) -> float | None:
         """From when on all that came is in the rule's window: what came before that nobody here has heard.
 
-        That is when the feed was up for the first time, or what a restart brought back. None: not at all yet.
+        That is when its feeds were up for the first time, or what a restart brought back. None: not at all yet.
         """
-        since = self.since.get((rule.name, key))
-        return since if since is not None else self.readings.link(key[0]).first_up
+        since = self.since.get((rule.name, window))
+        if since is not None:
+            return since
+        feeds = [window[0]]
+        if isinstance(rule, RatioRule):
+            feeds = [feed for feed, name in self.lanes_of[rule.name] if name == window[1]]
+        began = [self.readings.link(feed).first_up for feed in feeds]
+        known = [at for at in began if at is not None]
+        return max(known, default=None) if len(known) == len(began) else None
 
     def is_listed(self, rule: ReadingRule) -> bool:
         """A live session listed accounts whose series this rule would watch."""
@@ -156,6 +194,12 @@ class Roster:
 
     def age(self, key: SeriesKey, series: Series, now: float) -> float:
         return max(0.0, now - self.readings.last_look(key, series))
+
+    def newest_age(self, rule: ReadingRule, home: SeriesKey, now: float) -> float:
+        """The age of what a rule measures: of the newest reading in it."""
+        keys = self.members(rule, home)
+        ages = [self.age(key, series, now) for key in keys if (series := self.readings.get(key)) is not None]
+        return min(ages, default=0.0)
 
     def silence_text(self, silence: Silence, series: Series | None, now: float) -> str:
         """Why a series, or a feed as a whole, counts as stale."""
@@ -203,6 +247,15 @@ def scope_of(rule: ReadingRule, labels: Labels) -> Scope | None:
         return None
 
 
+def _paired_by(rule: RatioRule) -> frozenset[str]:
+    """The labels by which events of an OMS are paired: a rejection often says no more than its account, and would
+    find no order that has the same labels.
+    """
+    scope = rule.scope
+    parts = (scope.account, scope.user, scope.instrument)
+    return frozenset(("account", *dict(rule.where), *(part.name for part in parts if isinstance(part, Label))))
+
+
 def _reads(rule: ReadingRule, feed: FeedSpec, lane: LaneKey) -> bool:
     """An OMS feed's accounts are those of its OMS: its readings never fill another OMS's scope."""
-    return rule.reading == lane[1] and (feed.kind != "oms" or rule.scope.oms == feed.oms)
+    return lane[1] in rule.reads and (feed.kind != "oms" or rule.scope.oms == feed.oms)

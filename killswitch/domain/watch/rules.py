@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading, SessionDown, SessionUp
 from killswitch.domain.settings import FeedRule, OnUnknown, StaleRule
-from killswitch.domain.watch import limit, outlook
+from killswitch.domain.watch import kinds, limit, outlook
 from killswitch.domain.watch.doubts import DUPLICATE, FROZEN, LACKS_LABEL, NOT_FINITE, OUT_OF_ORDER
 from killswitch.domain.watch.findings import Breach, Found, Warned, warned
 from killswitch.domain.watch.hearts import Hearts
@@ -233,7 +233,7 @@ class Watch:
                 lacking.append(rule)
                 continue
             rules.append((rule, scope))
-            self._roster.known[rule.name] = (self._roster.known.get(rule.name) or 0) + 1
+            self._roster.meet(rule, key)
         watched = Watched(tuple(rules), tuple(lacking))
         self._roster.watched[key] = watched
         return watched
@@ -374,10 +374,10 @@ class Watch:
             return []
         if any(self._readings.is_silent(lane, now) for lane in lanes):
             return []  # the lane says so itself; when it is back the rule is looked at again
-        if rule.reading in COUNTED and self._roster.is_listed(rule):
+        if not frozenset(COUNTED).isdisjoint(rule.reads) and self._roster.is_listed(rule):
             return []  # nothing happened yet, and that is known
         self._roster.missed[rule.name] = True
-        text = f"no series of {rule.reading} that this rule watches was heard by now"
+        text = f"no series of {kinds.subject(rule)} that this rule watches was heard by now"
         if self._roster.is_listed(rule):
             # An OMS that lists nothing of it has nothing of it: known to be none, but perhaps misspelt.
             return [warned("unknown_series", rule, None, f"{text}: the lists show none")]

@@ -1,6 +1,7 @@
 """What came within the last seconds, per rule and series: how many readings, and their sum. Kept step by step.
 
-A reading that arrived at `at` is in the window until `at + per_s`, and not at that instant any more.
+A reading that arrived at `at` is in the window until `at + per_s`, and not at that instant any more. A rule of the
+kind ratio has two windows a series, of which it takes the counts: one for each of its readings.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from killswitch.domain.settings import RateRule, RatioRule
 from killswitch.domain.undo import Queue, Table
 from killswitch.domain.watch.limit import EXACT, ZERO
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from killswitch.domain.messages import Slice
-    from killswitch.domain.settings import RateRule
     from killswitch.domain.undo import Undo
     from killswitch.domain.watch.readings import SeriesKey
 
@@ -25,6 +26,9 @@ PARTS_MAX: Final = 65_536
 younger than this fraction of the window, and stays as long as the part's newest reading: never too short."""
 
 At: TypeAlias = "tuple[str, SeriesKey]"
+
+Counting: TypeAlias = RateRule | RatioRule
+"""Rules that count readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,17 @@ class Sums:
 _EMPTY: Final = Sums()
 
 
+def length_s(rule: Counting) -> float:
+    return rule.per_s if isinstance(rule, RateRule) else rule.window_s
+
+
+def over(rule: RatioRule, key: SeriesKey) -> SeriesKey:
+    """Beside the window of a ratio's `reading` that of its `over`."""
+    return (key[0], rule.over, key[2])
+
+
 class Windows:
-    """The windows of all rate rules."""
+    """The windows of all rules that count."""
 
     def __init__(self, undo: Undo) -> None:
         self._undo: Final = undo
@@ -69,16 +82,16 @@ class Windows:
         self._parts: Final[dict[At, Queue[Part]]] = {}
         self._sums: Final[Table[At, Sums]] = Table(undo)
 
-    def add(self, rule: RateRule, key: SeriesKey, value: Decimal, now: float, *, count: int = 1) -> None:
+    def add(self, rule: Counting, key: SeriesKey, value: Decimal, now: float, *, count: int = 1) -> None:
         """A reading arrived, or `count` of them whose sum is the value."""
         at = (rule.name, key)
-        self._expire(at, rule.per_s, now)
+        self._expire(at, length_s(rule), now)
         parts = self._parts.setdefault(at, Queue(self._undo))
         sums = self._sums.get(at) or _EMPTY
         part = Part(now, now, count, value)
         last = parts.last()
         if last is not None and (
-            last.at == now or (len(parts) >= PARTS_MAX and now - last.began < rule.per_s / PARTS_MAX)
+            last.at == now or (len(parts) >= PARTS_MAX and now - last.began < length_s(rule) / PARTS_MAX)
         ):
             parts.pop()
             sums = sums.less(last)
@@ -86,7 +99,7 @@ class Windows:
         parts.append(part)
         self._sums[at] = sums.plus(part)
 
-    def put_back(self, rule: RateRule, key: SeriesKey, slices: Iterable[Slice]) -> None:
+    def put_back(self, rule: Counting, key: SeriesKey, slices: Iterable[Slice]) -> None:
         """What a window held before a restart, into one that holds nothing yet."""
         at = (rule.name, key)
         parts = self._parts.setdefault(at, Queue(self._undo))
@@ -97,33 +110,46 @@ class Windows:
             sums = sums.plus(part)
         self._sums[at] = sums
 
-    def measure(self, rule: RateRule, key: SeriesKey, now: float) -> Decimal:
+    def measure(self, rule: Counting, key: SeriesKey, now: float) -> Decimal:
         """What the rule compares, at any `now` that isn't before the last reading. Changes nothing."""
         at = (rule.name, key)
         sums, parts = self._sums.get(at), self._parts.get(at)
         if sums is None or parts is None:
             return ZERO
-        last = parts.last()
-        if last is None or last.at + rule.per_s <= now:
+        last, per_s = parts.last(), length_s(rule)
+        if last is None or last.at + per_s <= now:
             return ZERO
         for part in parts:
-            if part.at + rule.per_s > now:
+            if part.at + per_s > now:
                 break
             sums = sums.less(part)
-        return sums.total if rule.sum else Decimal(sums.count)
+        return sums.total if isinstance(rule, RateRule) and rule.sum else Decimal(sums.count)
 
-    def grows_at(self, rule: RateRule, key: SeriesKey) -> float | None:
-        """When to look again though nothing came: a sum grows when what is below 0 leaves it."""
+    def grows_at(self, rule: Counting, key: SeriesKey) -> float | None:
+        """When to look again though nothing came: a sum grows when what is below 0 leaves it, a share when what it
+        is a share of does.
+        """
         at = (rule.name, key)
-        sums, parts = self._sums.get(at), self._parts.get(at)
-        first = parts.first() if parts is not None else None
-        if not rule.sum or sums is None or not sums.minus or first is None:
+        sums, firsts = self._sums.get(at), [self._first(at)]
+        if sums is None:
             return None
-        return first.at + rule.per_s
+        if isinstance(rule, RateRule):
+            grows = rule.sum and sums.minus > 0
+        else:  # nothing of nothing stays nothing
+            grows = sums.count > 0
+            firsts.append(self._first((rule.name, over(rule, key))))
+        # Not only by what makes it grow: what makes it less in between ends a breach, and the next is a new one.
+        return min((f.at + length_s(rule) for f in firsts if f is not None), default=None) if grows else None
 
-    def expire(self, rule: RateRule, key: SeriesKey, now: float) -> None:
+    def expire(self, rule: Counting, key: SeriesKey, now: float) -> None:
         """Let go of what has left the window."""
-        self._expire((rule.name, key), rule.per_s, now)
+        self._expire((rule.name, key), length_s(rule), now)
+        if isinstance(rule, RatioRule):
+            self._expire((rule.name, over(rule, key)), length_s(rule), now)
+
+    def _first(self, at: At) -> Part | None:
+        parts = self._parts.get(at)
+        return parts.first() if parts is not None else None
 
     def _expire(self, at: At, per_s: float, now: float) -> None:
         parts = self._parts.get(at)
