@@ -163,23 +163,23 @@ scope = { oms = "prime", account = "{account}" }
 
 RATIO = """
 [[feed]]
-name = "reject"
+name = "nack"
 kind = "mqtt"
-topic = "desk/{account}/reject"
-reading = "reject"
+topic = "desk/{account}/nack"
+reading = "nack"
 stale_after_s = 60
 
 [[feed]]
-name = "order"
+name = "entry"
 kind = "mqtt"
-topic = "desk/{account}/order"
-reading = "order"
+topic = "desk/{account}/entry"
+reading = "entry"
 stale_after_s = 60
 
 [[rule]]
 name = "rejects"
-reading = "reject"
-over = "order"
+reading = "nack"
+over = "entry"
 kind = "ratio"
 above = 0.5
 window_s = 5
@@ -205,7 +205,7 @@ trips = [{ at_s = 60, rule = "rejects", scope = { oms = "prime", account = 16 } 
 
 def test_a_share_is_rehearsed_over_two_feeds_and_by_time_alone(config, tmp_path):
     config.write_text(config.read_text("utf-8") + RATIO, "utf-8")
-    came = [(0, "order"), (1, "order"), (2, "reject"), (2, "order"), (3, "order"), (3, "reject")]
+    came = [(0, "entry"), (1, "entry"), (2, "nack"), (2, "entry"), (3, "entry"), (3, "nack")]
     readings = ", ".join(
         f'{{ at_s = {at}, reading = "{n}", labels = {{ account = 14 }}, value = 1 }}' for at, n in came
     )
