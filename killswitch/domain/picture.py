@@ -48,6 +48,7 @@ class Picture:
     def view(self, now: float) -> View:
         """All that can be seen from outside, as it is at `now`."""
         rules_seen, feeds_seen = self._parts.watch.view(now)
+        modes = {rule.name: rule.mode for rule in self._parts.settings.rules}
         error = self._parts.status.get("journal")
         omses = tuple(self._view_oms(site, now) for site in self._parts.settings.sites)
         missing = self._missing()
@@ -55,7 +56,7 @@ class Picture:
             daemon=self._parts.settings.daemon,
             state=self.worst().value,
             trips=tuple(self._view_trip(t) for t in self._parts.trips.values()),
-            rules=rules_seen,
+            rules=tuple(replace(seen, mode=modes.get(seen.rule, seen.mode)) for seen in rules_seen),
             feeds=feeds_seen,
             omses=omses,
             brokers=tuple(BrokerView(b, up, why) for b, (up, why) in self._parts.brokers.items()),

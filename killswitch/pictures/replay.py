@@ -132,7 +132,7 @@ class Picture:
             rows.append(
                 (
                     f'<a href="#{escape(rule.name)}">{escape(rule.name)}</a>',
-                    escape(rule.kind),
+                    escape(rule.kind) + (", in shadow" if rule.mode == "shadow" else ""),
                     f"{len(held.series):,}",
                     f'<span class="{"bad" if trips else "ok"}">{trips:,}</span>',
                     f"{sum(held.counts.values()):,}",
@@ -155,7 +155,7 @@ class Picture:
             parts += [svg(title, lines, self._marks(held), self._began or 0.0, self._ended), _key(drawn, held)]
         if not drawn:
             parts.append('<p class="quiet">No reading of it is in the recording.</p>')
-        return "\n".join([*parts, *_rows(rule.name, held)])
+        return "\n".join([*parts, *_rows(rule, held)])
 
     def _said(self, rule: Rule, held: _Rule) -> str:
         where = f" where {escape(named(rule.where))}" if rule.where else ""
@@ -163,7 +163,8 @@ class Picture:
         trips = (
             f'<span class="bad">{len(held.trips):,} trips.</span>' if held.trips else '<span class="ok">No trip.</span>'
         )
-        return f"{escape(_watched(rule))}{where}; trips {escape(_limit(rule))}. {trips}{owner}"
+        shadow = " In shadow: nothing is cancelled." if rule.mode == "shadow" else ""
+        return f"{escape(_watched(rule))}{where}; trips {escape(_limit(rule))}. {trips}{shadow}{owner}"
 
     def _marks(self, held: _Rule) -> list[Mark]:
         marks = [Mark(at, "start", f"{at_text(at)}: the daemon started") for at in self._starts]
@@ -208,17 +209,18 @@ def _key(drawn: list[_Series], held: _Rule) -> str:
     return f'<ul class="key">{"".join(items)}</ul>'
 
 
-def _rows(rule: str, held: _Rule) -> list[str]:
+def _rows(rule: Rule, held: _Rule) -> list[str]:
     """The trips, and behind a fold the warnings, each in the order of time."""
+    cancels = "in shadow, live it cancels" if rule.mode == "shadow" else "cancels"
     trips = [
-        (_when(at), f'{escape(one.text)}<br><span class="quiet">cancels {escape(one.scope.in_words())}</span>')
+        (_when(at), f'{escape(one.text)}<br><span class="quiet">{cancels} {escape(one.scope.in_words())}</span>')
         for at, one in held.trips[:ROWS_MAX]
     ]
     warned = [
         (
             _when(at),
             f'<span class="t">{escape(kind.replace("_", " "))}</span>',
-            escape(text.removeprefix(f"rule {rule}: ")),
+            escape(text.removeprefix(f"rule {rule.name}: ")),
         )
         for at, kind, text in held.warned[:ROWS_MAX]
     ]

@@ -27,9 +27,10 @@ from killswitch.domain.messages import (
     ShadowTripped,
     Tripped,
 )
+from killswitch.domain.settings import ScopeTemplate, SilenceRule
 from killswitch.domain.shadows import IDS_TOLD, TRIES, WAIT_S
 from tests.domain.bench import SETTINGS, SITE, Bench, fold_records, order, scope
-from tests.domain.watch_bench import VAR_FEED, rule
+from tests.domain.watch_bench import OMS_FEED, VAR_FEED, rule
 
 DARK = replace(SETTINGS, mode="shadow")
 TRIED = rule("tried", above=Decimal(40), mode="shadow")
@@ -293,6 +294,47 @@ def test_a_look_leaves_calls_for_sweeps():
     assert bench.switch.due() > bench.now
 
 
+def test_a_look_comes_to_its_end_beside_guards_and_snapshots_that_take_every_call_there_is():
+    site = replace(SITE, accounts=(14, 15, 16), calls_per_minute=100)
+    bench = bench_of(replace(RULES, sites=(site,), feeds=(VAR_FEED, replace(OMS_FEED, snapshot_every_s=1.0))))
+    bench.trip(scope())
+    bench.settle()
+    look(bench, 60.0)  # the burst is spent
+    read(bench, 45)
+    look(bench, WAIT_S - 1)
+    assert one(bench).would_cancel is None
+    look(bench, 30.0)
+
+    assert one(bench).would_cancel is not None
+    assert bench.state() == "confirmed"
+
+
+def test_a_rule_in_shadow_breaches_beside_a_live_trip_of_its_scope():
+    bench = bench_of(RULES)
+    read(bench, 55, account=15)
+    bench.settle()
+    read(bench, 1, account=15)
+    read(bench, 1, account=14)
+    bench.reset(one(bench).trip)
+    read(bench, 45, account=15)
+    look(bench)
+
+    assert one(bench).causes[0].last == "45"
+    assert [c.rule for c in bench.trips()[0].causes] == ["live"]
+
+
+def test_a_command_whose_receipt_was_never_written_stays_used():
+    bench = bench_of()
+    bench.trip(scope(account=14))
+    (until,) = [n for n, record in enumerate(bench.records) if isinstance(record.body, ShadowTripped)]
+    later = bench_of(SETTINGS, restored=fold_records(bench.records[: until + 1]))
+    later.trip(scope(account=14))
+    look(later)
+
+    assert later.of(Receipt)[-1].reason == "id already used"
+    assert not sent(later)
+
+
 def test_a_reset_ends_it_while_the_rule_breaches_and_the_scope_is_full():
     bench = bench_of(ONLY_TRIED)
     read(bench, 45)
@@ -418,6 +460,20 @@ def test_the_warnings_of_a_rule_in_shadow_are_marked():
 
     (warning,) = [e for e in bench.of(AnnounceEvent) if e.kind == "near_limit"]
     assert warning.shadow is True
+
+
+def test_each_rule_is_shown_with_its_mode_whatever_its_kind():
+    whole = ScopeTemplate(oms="prime", account=14)
+    silent = SilenceRule(name="silent", owner="", scope=whole, feed="var", older_than_s=5.0, mode="shadow")
+    bench = bench_of(replace(RULES, rules=(*RULES.rules, silent)))
+    assert {r.rule: r.mode for r in bench.switch.view(bench.now).rules} == {
+        "tried": "shadow",
+        "live": "live",
+        "silent": "shadow",
+    }
+    look(bench, 10.0)
+    assert one(bench).by == "rule silent"
+    assert not sent(bench)
 
 
 def test_a_rule_in_shadow_covers_no_account():

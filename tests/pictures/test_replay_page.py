@@ -63,6 +63,14 @@ def test_each_rule_has_its_picture_with_readings_limit_warnings_and_the_trips_th
     assert "No reading of it is in the recording." in words
 
 
+def test_a_rule_in_shadow_is_drawn_as_one_that_cancels_nothing(config, tmp_path):
+    config.write_text(config.read_text().replace("above = 100\n", 'above = 100\nmode = "shadow"\n'))
+    words = " ".join(Page(drawn(config, tmp_path, recording(tmp_path, var(0, 101)))).words)
+    assert "In shadow: nothing is cancelled." in words
+    assert "in shadow, live it cancels prime: account 14" in words
+    assert "limit, in shadow" in words
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(config, tmp_path):
     labels = {"account": 14, "x": '<script src="http://evil.example/">'}
     file = recording(tmp_path, said(0, reading="var", labels=labels, value=130))

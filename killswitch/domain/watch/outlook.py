@@ -151,7 +151,6 @@ def _view_of_rule(
         breaching=tuple(dict.fromkeys(breaching)),
         unknown=tuple(dict.fromkeys(unknown)),
         warming=len(warming),
-        mode=rule.mode,
     )
 
 
