@@ -58,6 +58,8 @@ def counted(number: int, what: str) -> str:
 def progress(seen: TripSeen, after_s: float) -> str:
     """One line of a sweep, `after_s` after the command."""
     left = "not listed yet" if seen.orders_left is None else str(seen.orders_left)
+    if seen.shadow:
+        return plain(f"{after_s:8.3f} s  {seen.state:<10} would cancel: {left}")
     return plain(f"{after_s:8.3f} s  {seen.state:<10} calls {seen.calls}, orders left: {left}")
 
 
@@ -93,13 +95,17 @@ def _would(would: Said, indent: str) -> Iterator[str]:
     text = f"A live trip would have cancelled {least}{counted(orders, 'order')}"
     by_account = would.get("by_account")
     if isinstance(by_account, dict) and by_account:
-        text += " (" + ", ".join(f"account {account}: {count}" for account, count in by_account.items()) + ")"
+        shown = [f"account {account}: {count}" for account, count in tuple(by_account.items())[:IDS_SHOWN]]
+        rest = _count(would, "accounts") - len(shown)
+        text += f" ({', '.join(shown)}{f' and {rest} more accounts' if rest > 0 else ''})"
     if known:
         more = f" and {orders - len(known)} more" if orders > len(known) else ""
         text += ": " + " ".join(map(str, known)) + more
     yield wrapped(text + ".", indent, "  ")
     if isinstance(unseen, list) and unseen:
-        yield wrapped(f"No list was had of account {', '.join(map(str, unseen[:IDS_SHOWN]))}.", indent, "  ")
+        rest = _count(would, "unseen") - len(unseen[:IDS_SHOWN])
+        shown_ids = ", ".join(map(str, unseen[:IDS_SHOWN])) + (f" and {rest} more" if rest > 0 else "")
+        yield wrapped(f"No list was had of account {shown_ids}.", indent, "  ")
     if _count(would, "unreadable"):
         yield wrapped(f"{counted(_count(would, 'unreadable'), 'row')} could not be read.", indent, "  ")
     if would.get("complete") is not True:
@@ -191,8 +197,8 @@ def _titled(title: str, lines: Sequence[str]) -> list[str]:
 
 def _trip(trip: Said) -> Iterator[str]:
     shadow = trip.get("shadow") is True
-    verdict = "SHADOW, nothing is cancelled" if shadow else trip.get("outcome") or "no outcome yet"
-    yield wrapped(f"{_text(trip, 'trip')}: {_text(trip, 'state')}, {verdict}", "  ")
+    verdict = f"{_text(trip, 'state')}, {trip.get('outcome') or 'no outcome yet'}"
+    yield wrapped(f"{_text(trip, 'trip')}: {'SHADOW, nothing is cancelled' if shadow else verdict}", "  ")
     yield wrapped(f"scope: {_scope(trip.get('scope'))}", "    ", "  ")
     for cause in trip.get("causes") or ():
         text = cause.get("text") if isinstance(cause, dict) else cause

@@ -770,15 +770,18 @@ class CauseView:
 class WouldCancel:
     """What a shadow trip's one look at its scope found: what a live trip would have cancelled.
 
-    `by_account`: (account, how many), of accounts that hold orders. `order_ids`: ascending, the first of them; the
-    journal has all. `complete` False: there may be accounts that nobody told us of. `swept_by`: latched live trips
-    whose scope meets this one, which may have cancelled before the look.
+    `accounts` hold orders, and of `unseen` accounts no list was had. `by_account`: (account, how many);
+    `order_ids`, `accounts_unseen`: ascending, and of each of the three the first only: the journal has all.
+    `complete` False: there may be accounts that nobody told us of. `swept_by`: latched live trips whose scope meets
+    this one, which may have cancelled before the look.
     """
 
     orders: int
+    accounts: int
     by_account: tuple[tuple[int, int], ...]
     order_ids: tuple[int, ...]
     unreadable: int
+    unseen: int
     accounts_unseen: tuple[int, ...]
     complete: bool
     swept_by: tuple[str, ...] = ()

@@ -36,8 +36,9 @@ SHADOW: Final = "shadow"
 """The state of a shadow trip: none of those that a latched one has."""
 CANCELS_NOTHING: Final = "shadow: nothing is cancelled"
 IDS_TOLD: Final = 50
-"""Order ids in an announcement; the journal has all."""
+"""Order ids, and accounts, in an announcement; the journal has all."""
 ACCOUNTS_TOLD: Final = 10
+"""Accounts in a sentence."""
 WAIT_S: Final = 30.0
 """A look waits so long for a session, then it is said that nothing could be looked at; and for calls to spare."""
 LATE_PART: Final = 5
@@ -261,12 +262,14 @@ class Shadows:
         unseen = tuple(sorted(shadow.failed))
         would = WouldCancel(
             orders=sum(count for _, count in by_account) + shadow.unnamed,
-            by_account=by_account,
+            accounts=len(by_account),
+            by_account=by_account[:IDS_TOLD],
             order_ids=tuple(sorted(id_ for _, ids in held for id_ in ids)[:IDS_TOLD]),
             unreadable=shadow.unreadable,
-            accounts_unseen=unseen,
+            unseen=len(unseen),
+            accounts_unseen=unseen[:IDS_TOLD],
             complete=shadow.complete,
-            swept_by=swept_by,
+            swept_by=swept_by[:IDS_TOLD],
         )
         body = ShadowFound(
             shadow.id, held, shadow.unnamed, shadow.unreadable, unseen, complete=shadow.complete, swept_by=swept_by
@@ -286,17 +289,17 @@ def in_words(would: WouldCancel) -> str:
     text = f"would have cancelled {least}{would.orders} order{'' if would.orders == 1 else 's'}"
     if would.by_account:
         places = [f"account {account}: {count}" for account, count in would.by_account[:ACCOUNTS_TOLD]]
-        more = len(would.by_account) - len(places)
+        more = would.accounts - len(places)
         text += f" ({', '.join(places)}{f' and {more} more accounts' if more else ''})"
     if would.order_ids:
         more = would.orders - len(would.order_ids)
         text += f": {', '.join(map(str, would.order_ids))}{f' and {more} more' if more else ''}"
     if would.accounts_unseen:
         shown = ", ".join(map(str, would.accounts_unseen[:ACCOUNTS_TOLD]))
-        more = len(would.accounts_unseen) - ACCOUNTS_TOLD
+        more = would.unseen - ACCOUNTS_TOLD
         text += f"; not looked at: account {shown}{f' and {more} more' if more > 0 else ''}"
     if would.unreadable:
-        text += f"; {would.unreadable} rows could not be read"
+        text += f"; rows that could not be read: {would.unreadable}"
     if not would.complete:
         text += "; there may be more accounts"
     if would.swept_by:
@@ -319,7 +322,7 @@ def view_of(shadow: Shadow, covers: str) -> TripView:
         covers=covers,
         verified_wall=None,
         accounts_looked_at=tuple(sorted(shadow.looked)),
-        accounts_unseen=shadow.would.accounts_unseen if shadow.would is not None else (),
+        accounts_unseen=shadow.failed if shadow.would is not None else (),
         shadow=True,
         would_cancel=shadow.would,
     )

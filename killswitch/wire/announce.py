@@ -137,14 +137,16 @@ def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
 
 
 def _would_json(would: WouldCancel | None) -> dict[str, Any] | None:
-    """`order_ids` may be the first of them only: `orders` counts all, and the journal has their ids."""
+    """Of accounts and order ids there may be the first only: the numbers count all, and the journal has them."""
     if would is None:
         return None
     return {
         "orders": would.orders,
+        "accounts": would.accounts,
         "by_account": {str(account): count for account, count in would.by_account},
         "order_ids": list(would.order_ids),
         "unreadable": would.unreadable,
+        "unseen": would.unseen,
         "accounts_unseen": list(would.accounts_unseen),
         "complete": would.complete,
         "swept_by": list(would.swept_by),

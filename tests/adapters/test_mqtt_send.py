@@ -62,6 +62,7 @@ async def test_the_receipt_of_a_command_is_waited_for(mosquitto):
         "trip": "t1",
         "daemon": "ks-a",
         "durable": True,
+        "shadow": False,
     }
 
 

@@ -275,6 +275,28 @@ def test_what_is_announced_of_many_orders_is_bounded_and_the_journal_has_all():
     assert bench.bodies(ShadowFound)[0].orders == ((14, tuple(range(1, 201))),)
 
 
+def test_what_is_announced_of_many_accounts_is_bounded_too():
+    accounts = tuple(range(1, 121))
+    bench = bench_of(replace(DARK, sites=(replace(SITE, accounts=accounts),)))
+    bench.orders = {n: order(n, n) for n in accounts if n <= 60}
+    bench.trip(scope())
+    while bench.waiting or not one(bench).would_cancel:
+        if bench.waiting and bench.waiting[0].account > 60:
+            action = bench.waiting.popleft()
+            bench.tell(Lost(wall=bench.wall, call=action.call, session=action.session, why="cut"))
+        elif not bench.step():
+            bench.tick()
+
+    would = one(bench).would_cancel
+    assert (would.orders, would.accounts, would.unseen) == (60, 60, 60)
+    assert len(would.by_account) == len(would.accounts_unseen) == len(would.order_ids) == IDS_TOLD
+    assert len(bench.bodies(ShadowFound)[0].orders) == len(bench.bodies(ShadowFound)[0].accounts_unseen) == 60
+    assert len(one(bench).accounts_unseen) == 60
+    text = bench.of(AnnounceEvent)[-1].text
+    assert "and 50 more accounts" in text
+    assert "not looked at: account 61, 62" in text
+
+
 def test_a_look_beside_a_live_trip_says_that_it_may_have_come_second():
     bench = bench_of(RULES)
     read(bench, 55)

@@ -66,7 +66,7 @@ def test_the_state_shows_a_trip_as_it_is_published_with_the_accounts_that_were_l
 
 
 def test_shadow_trips_stand_after_the_others_and_say_what_they_are():
-    would = WouldCancel(3, ((14, 2), (15, 1)), (7, 8, 9), 1, (16,), complete=False, swept_by=("t1",))
+    would = WouldCancel(3, 2, ((14, 2), (15, 1)), (7, 8, 9), 1, 1, (16,), complete=False, swept_by=("t1",))
     dark = replace(TRIP, trip="s1", state="shadow", calls=0, orders_left=3, shadow=True, would_cancel=would)
     state = shown(replace(VIEW, shadows=(dark,), mode="shadow"))
     live, shadow = state["trips"]
@@ -74,9 +74,11 @@ def test_shadow_trips_stand_after_the_others_and_say_what_they_are():
     assert (shadow["trip"], shadow["shadow"], shadow["outcome"]) == ("s1", True, None)
     assert shadow["would_cancel"] == {
         "orders": 3,
+        "accounts": 2,
         "by_account": {"14": 2, "15": 1},
         "order_ids": [7, 8, 9],
         "unreadable": 1,
+        "unseen": 1,
         "accounts_unseen": [16],
         "complete": False,
         "swept_by": ["t1"],
