@@ -107,7 +107,7 @@ class Daemon:
             log.warning("still latched: %s by %s: %s", trip.trip, trip.by, trip.scope.in_words())
         self._mind_signals()
         if self._recorder is not None:
-            self._recorder.start(self._began, self._wall())
+            self._recorder.start(self._began, self._wall(), restored.hearts)
         self._loop.hand_out(self._switch.begin(__version__, self._config.fingerprint(), self._wall()))
         try:
             async with asyncio.TaskGroup() as group:

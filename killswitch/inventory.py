@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final, assert_never
 from killswitch.domain import coverage
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import (
+    DeadmanRule,
     DrawdownRule,
+    FeedRule,
     Label,
     LimitRule,
     OnUnknown,
@@ -124,7 +126,7 @@ def describe(config: Config) -> Inventory:
 
 
 def _rule(config: Config, rule: Rule) -> RuleLines:
-    if isinstance(rule, SilenceRule):
+    if isinstance(rule, FeedRule):
         return RuleLines(
             rule=rule.name,
             mode=rule.mode,
@@ -133,7 +135,7 @@ def _rule(config: Config, rule: Rule) -> RuleLines:
             trips=_trips(rule),
             warns="",
             cancels=_template(rule.scope),
-            when_stale="",
+            when_stale=_link_lost(rule) if isinstance(rule, DeadmanRule) else "",
             when_bad="",
         )
     where = " and ".join(f"{label} {text}" for label, text in rule.where)
@@ -172,6 +174,9 @@ def _trips(rule: Rule) -> str:
             return f"when a series of {rule.reading} that was heard isn't any more for {rule.older_than_s:g} s"
         case SilenceRule():
             return f"when nothing of it is heard for {rule.older_than_s:g} s"
+        case DeadmanRule():
+            since = "from the start on" if rule.arm == "start" else "once it was heard for the first time"
+            return f"when no beat of it is heard for {rule.silent_s:g} s, {since}"
         case _:
             assert_never(rule)
 
@@ -191,6 +196,15 @@ def _sources(config: Config, rule: ReadingRule) -> tuple[str, ...]:
         if feed.spec.reading in rule.reads
         or (feed.spec.kind == "oms" and any(name in LISTED_BY for name in rule.reads))
     )
+
+
+def _link_lost(rule: DeadmanRule) -> str:
+    said = {
+        OnUnknown.WARN: "warns",
+        OnUnknown.IGNORE: "nothing happens",
+        OnUnknown.TRIP: f"trips{f', cancels {rule.fallback.in_words()}' if rule.fallback else ''}",
+    }[rule.on_stale]
+    return f"{said}, when our own link is down so that nobody knows"
 
 
 def _unknown(rule: ReadingRule, policy: OnUnknown) -> str:
@@ -323,7 +337,9 @@ def _strangers(config: Config) -> Iterator[str]:
 
 
 def _about_rule(config: Config, rule: Rule) -> Iterator[str]:
-    if isinstance(rule, SilenceRule):
+    if isinstance(rule, DeadmanRule) and rule.on_stale is OnUnknown.IGNORE:
+        yield f"Rule {rule.name}: while our own link to feed {rule.feed} is down nothing happens (on_stale)."
+    if isinstance(rule, FeedRule):
         return
     if rule.on_stale is OnUnknown.IGNORE:
         when = "what it watches is never heard" if isinstance(rule, StaleRule) else "its feed falls silent"

@@ -15,6 +15,7 @@ from killswitch.domain.backlog import Backlog
 from killswitch.domain.messages import (
     Action,
     BadReading,
+    Beat,
     CancelAllOrders,
     CancelOrder,
     ClockStepped,
@@ -49,7 +50,7 @@ STEP_S: Final = 1.0
 BEAT_EVERY_S: Final = 1.0
 """The loop turns at least so often, so that whoever watches it knows that it lives."""
 
-FEED_EVENTS: Final = (Reading, BadReading, PositionSeen, PriceSeen, Positions, Heard, FeedUp, FeedDown)
+FEED_EVENTS: Final = (Reading, BadReading, Beat, PositionSeen, PriceSeen, Positions, Heard, FeedUp, FeedDown)
 
 
 class Inbox:

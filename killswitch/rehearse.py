@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from killswitch.domain.messages import (
     BadReading,
+    Beat,
     FeedDown,
     FeedUp,
     Heard,
@@ -25,7 +26,7 @@ from killswitch.domain.messages import (
 )
 from killswitch.domain.undo import Agenda, Undo
 from killswitch.domain.watch.readings import lanes_of
-from killswitch.domain.watch.rules import Breach, Watch
+from killswitch.domain.watch.rules import Armed, Breach, Watch
 from killswitch.domain.watch.shown import PRICE
 from killswitch.wire.announce import scope_json
 from killswitch.wire.recording import Began, Line, Missing, RecordingError, decode
@@ -84,8 +85,8 @@ class Onlooker(Protocol):
 class Rehearsal:
     """Feeds lines to the rules. All feeds are up from the first line on, unless that is a start of the daemon.
 
-    A start forgets what was before it, as the daemon did. `strangers`: readings that belong to no feed, by
-    name; `missing`: events that were never recorded.
+    A start forgets what was before it, as the daemon did, but for dead-men that were armed. `strangers`: readings
+    that belong to no feed, by name; `missing`: events that were never recorded.
     """
 
     def __init__(self, rules: Rules, onlooker: Onlooker | None = None) -> None:
@@ -109,6 +110,7 @@ class Rehearsal:
         self._guessed: dict[str, tuple[int, set[int]]] = {}
         self._guessing = False
         self._priced: set[tuple[str, str]] = set()  # and the instruments taken for subscribed to
+        self._armed: set[tuple[str, str]] = set()
 
     def take(self, line: Line) -> Iterator[Rehearsed]:
         """What one line means, and what fell due before it."""
@@ -146,7 +148,9 @@ class Rehearsal:
         self._wall, self._clock_s, self._ahead_s = line.event.wall, line.clock_s, 0.0
         self._now = line.event.wall if line.clock_s is None else line.clock_s
         self._guessed, self._priced, self._guessing = {}, set(), not isinstance(line.event, Began)
-        self._watch = Watch(self._feeds, self._rules, self._undo, self._agenda, self._now)
+        if isinstance(line.event, Began):
+            self._armed.update(line.event.armed)
+        self._watch = Watch(self._feeds, self._rules, self._undo, self._agenda, self._now, armed=self._armed)
         self._undo.commit()
         if self._onlooker is not None:
             self._onlooker.started(self._wall)
@@ -220,8 +224,11 @@ class Rehearsal:
                 if not feeds:
                     self.strangers[event.name] = self.strangers.get(event.name, 0) + 1
                 return tuple(replace(event, feed=feed) for feed in feeds)
-            case FeedUp() | FeedDown() if event.feed not in self._named:
+            case Beat() | FeedUp() | FeedDown() if event.feed not in self._named:
                 return ()
+            case Beat(feed=feed, retained=False) if (oms := self._named[feed].oms) is not None:
+                session, _ = self._guessed.get(oms, (NOBODYS_SESSION, None))
+                return (Heard(wall=event.wall, oms=oms, session=session),)
             case Began() | Missing():
                 return ()
             case _:
@@ -240,6 +247,8 @@ class Rehearsal:
         for one in found:
             if self._onlooker is not None:
                 self._onlooker.found(wall, one)
+            if isinstance(one, Armed):
+                self._armed.add((one.rule, one.feed))  # the journal keeps it over a start
             if isinstance(one, Breach) and not one.repeated:
                 yield Rehearsed(wall, one.rule, one.scope, one.text, one.rule in self._in_shadow)
 

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.scope import EVERY
-from killswitch.domain.settings import FeedRule, Label
+from killswitch.domain.settings import FeedRule, Label, SilenceRule
 from killswitch.domain.watch import hearts, kinds
 from killswitch.inventory import warns_at
 
@@ -61,7 +61,7 @@ def _row(rule: Rule) -> Row:
         acts="cancels" if rule.mode == "live" else "shadow",
         scope=_scope(rule.scope),
         owner=rule.owner,
-        when_stale="" if isinstance(rule, FeedRule) else rule.on_stale.value,
+        when_stale="" if isinstance(rule, SilenceRule) else rule.on_stale.value,
         when_bad="" if isinstance(rule, FeedRule) else rule.on_bad.value,
     )
 

@@ -1,5 +1,7 @@
 """Rule tests: a file of readings and the trips that must come of them, and only those.
 
+A table with nothing but at_s and feed is a beat of a feed that gives no reading (or of an OMS: something was heard).
+
 A feed takes part in a test if the test has a reading of it, or expects a trip of a rule that reads it; it is up
 from 0 s on. So a test of positions need not keep every other feed alive, and a silence is tested by giving one
 reading and waiting.
@@ -12,7 +14,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from killswitch.domain.messages import Reading
+from killswitch.domain.messages import Beat, Reading
 from killswitch.domain.scope import EVERY, Scope, ScopeError
 from killswitch.domain.settings import FeedRule
 from killswitch.domain.watch.readings import lanes_of
@@ -52,10 +54,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class RuleTest:
-    """One test. `readings` in the order of their times (`wall`: seconds from the beginning)."""
+    """One test. `readings` and beats in the order of their times (`wall`: seconds from the beginning)."""
 
     name: str
-    readings: tuple[Reading, ...]
+    readings: tuple[Reading | Beat, ...]
     until_s: float
     trips: tuple[Expected, ...]
 
@@ -106,7 +108,7 @@ def _is(trip: Rehearsed, expected: Expected) -> bool:
 
 def _rehearsal(test: RuleTest, rules: Rules) -> Rehearsal:
     named = {reading.feed for reading in test.readings}
-    read = {reading.name for reading in test.readings if not reading.feed}
+    read = {one.name for one in test.readings if isinstance(one, Reading) and not one.feed}
     expected = {trip.rule for trip in test.trips}
     for rule in rules.rules:
         if rule.name not in expected:
@@ -176,6 +178,9 @@ def strangers(file: TestFile, rules: Rules) -> tuple[str, ...]:
     said = []
     for test in file.tests:
         for index, reading in enumerate(test.readings):
+            if isinstance(reading, Beat):
+                said += [f'test "{test.name}", readings[{index}]: {why}' for why in _no_heart(reading.feed, rules)]
+                continue
             feeds = everything.feeds_of(reading.name, reading.feed)
             given = {name for feed in rules.feeds if feed.name in feeds for _, name in lanes_of(feed)}
             if reading.name not in given:
@@ -188,6 +193,16 @@ def strangers(file: TestFile, rules: Rules) -> tuple[str, ...]:
             if trip.rule not in names
         ]
     return tuple(said)
+
+
+def _no_heart(name: str, rules: Rules) -> tuple[str, ...]:
+    """Why a table with nothing but a feed is no beat of it, if so."""
+    feed = next((feed for feed in rules.feeds if feed.name == name), None)
+    if feed is None:
+        return (f"there is no feed {name}",)
+    if feed.reading is not None:
+        return (f"feed {name} gives {feed.reading}: say it with its reading and value",)
+    return ()
 
 
 class _Reader:
@@ -242,7 +257,10 @@ class _Reader:
             return []
         return [(f"{key}[{index}]", one) for index, one in enumerate(value)]
 
-    def _reading(self, row: dict[str, Any], place: str) -> Reading | None:
+    def _reading(self, row: dict[str, Any], place: str) -> Reading | Beat | None:
+        if set(row) == {"at_s", "feed"}:
+            at_s, feed = self._seconds(row, "at_s", place), self._text(row, "feed", place)
+            return None if at_s is None or feed is None else Beat(wall=at_s, feed=feed)
         self._only(row, ("at_s", "reading", "labels", "value", "feed"), place)
         at_s, value = self._seconds(row, "at_s", place), row.get("value")
         name, feed = self._text(row, "reading", place), row.get("feed", "")

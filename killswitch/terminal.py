@@ -241,6 +241,7 @@ def _rule(rule: Said) -> str:
     parts += [f"IN BREACH {'; '.join(_labels(row) or 'without labels' for row in breaching)}"] if breaching else []
     parts += [f"unknown {'; '.join(_labels(row) or 'as a whole' for row in unknown)}"] if unknown else []
     parts += [f"{_count(rule, 'warming')} warming"] if rule.get("warming") else []
+    parts += ["not armed before its first beat"] if rule.get("armed") is False else []
     return wrapped(", ".join(parts), "  ", "  ")
 
 

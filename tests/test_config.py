@@ -21,6 +21,7 @@ from killswitch.config.tables import KeySignIn, PasswordSignIn
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import (
     ConfirmPolicy,
+    DeadmanRule,
     DrawdownRule,
     Label,
     OnUnknown,
@@ -32,6 +33,7 @@ from killswitch.domain.settings import (
     StaleRule,
 )
 from killswitch.inventory import describe, render
+from killswitch.wire.feed import HeartShape, StreamHeart
 
 SAMPLE = Path(__file__).parents[1] / "config" / "killswitch.toml"
 NONE = object()  # in `changed`: take the key out
@@ -230,6 +232,34 @@ def test_a_rule_of_the_kind_ratio_comes_out_as_it_was_written(home, more, at_lea
     assert (lines.watches, lines.trips) == ("hold and position, from feed positions", trips)
 
 
+def test_a_rule_of_the_kind_deadman_comes_out_as_it_was_written(home):
+    scope = {"oms": "prime", "account": 15}
+    more = DEAD | {"name": "more", "arm": "first", "on_stale": "trip", "fallback": scope}
+    config = read(home, changed(("rule", [DEAD, more])))
+    first, second = config.rules
+    template = ScopeTemplate(oms="prime", account=14)
+    assert first == DeadmanRule(name="btc-position", owner="", scope=template, feed="var", silent_s=30.0)
+    assert (first.arm, first.on_stale, first.fallback) == ("start", OnUnknown.WARN, None)
+    assert (second.arm, second.on_stale) == ("first", OnUnknown.TRIP)
+    assert second.fallback == Scope(oms="prime", account=15, user=EVERY, instrument=EVERY)
+    lines, other = describe(config).rules
+    assert lines.trips == "when no beat of it is heard for 30 s, from the start on"
+    assert lines.when_stale == "warns, when our own link is down so that nobody knows"
+    assert other.trips == "when no beat of it is heard for 30 s, once it was heard for the first time"
+    assert other.when_stale.startswith("trips, cancels prime: account 15")
+    loud = read(home, changed(("rule", [DEAD | {"on_stale": "ignore"}])))
+    assert any("while our own link to feed var is down nothing happens" in f for f in describe(loud).findings)
+
+
+def test_a_feed_without_a_reading_is_a_heart(home):
+    mqtt = {"name": "m", "kind": "mqtt", "topic": "traders/1/beat", "stale_after_s": 5}
+    stream = {"name": "w", "kind": "websocket", "url": "wss://h/ws", "stale_after_s": 5}
+    config = read(home, changed(("feed", [mqtt, stream]), ("rule", [DEAD | {"feed": "m"}])))
+    assert config.feeds[0].shape == HeartShape(name="m", topic="traders/1/beat")
+    assert config.feeds[1].stream.shape == StreamHeart(name="w")
+    assert [feed.spec.reading for feed in config.feeds] == [None, None]
+
+
 def test_a_short_configuration_has_the_contract_s_defaults(home):
     config = read(
         home,
@@ -375,7 +405,7 @@ USERINFO = "an address carries no user and no password: they have keys of their 
 RULE = 'rule "btc-position"'
 BUILT_IN = "cancel, hold, margin_usage, open_orders, order, position, price, reject, trade, var"
 
-KIND = 'it must be "limit" or "rate" or "drawdown" or "ratio" or "stale" for now: other kinds are not built yet'
+KIND = 'it must be "limit" or "rate" or "drawdown" or "ratio" or "stale" or "deadman"'
 ACCOUNT = "unknown key; did you mean account?"
 RATE = {
     "name": "btc-position",
@@ -408,7 +438,14 @@ FEED_OLD = {k: v for k, v in OLD.items() if k != "reading"} | {
     "feed": "var",
     "scope": {"oms": "prime", "account": 14},
 }
-OF_EACH_KIND = [RATE, DRAWDOWN, RATIO, OLD, FEED_OLD]
+DEAD = {
+    "name": "btc-position",
+    "kind": "deadman",
+    "feed": "var",
+    "silent_s": 30,
+    "scope": {"oms": "prime", "account": 14},
+}
+OF_EACH_KIND = [RATE, DRAWDOWN, RATIO, OLD, FEED_OLD, DEAD]
 NOT_FOR_FEEDS = "it is for a reading's series; a feed that isn't heard breaches"
 
 ONE_BY_ONE = [
@@ -514,6 +551,20 @@ ONE_BY_ONE = [
         ("rule", 0, FEED_OLD | {"scope": {"oms": "prime", "account": "{account}"}}),
         f'{RULE}.scope.account: a feed as a whole has no labels: name an id, or "every"',
     ),
+    (("rule", 0, DEAD | {"silent_s": 0}), f"{RULE}.silent_s: {SECONDS}"),
+    (("rule", 0, DEAD | {"arm": "never"}), f'{RULE}.arm: it must be "start" or "first"'),
+    (("rule", 0, DEAD | {"reading": "var"}), f"{RULE}.reading: unknown key"),
+    (("rule", 0, DEAD | {"where": {"account": 14}}), f"{RULE}.where: unknown key"),
+    (("rule", 0, DEAD | {"on_bad": "trip"}), f"{RULE}.on_bad: unknown key"),
+    (
+        ("rule", 0, DEAD | {"feed": "vra"}),
+        f"{RULE}.feed: no [[feed]] has this name; there are: desk-risk, positions, var",
+    ),
+    (
+        ("rule", 0, DEAD | {"scope": {"oms": "prime", "user": "{user}"}}),
+        f'{RULE}.scope.user: a feed as a whole has no labels: name an id, or "every"',
+    ),
+    (("rule", 0, DEAD | {"fallback": {"oms": "prime"}}), f"{RULE}.fallback: {NEITHER}"),
     (("rule", 0, FEED_OLD | {"on_stale": "warn"}), f"{RULE}.on_stale: {NOT_FOR_FEEDS}"),
     (("rule", 0, FEED_OLD | {"where": {"account": 14}}), f"{RULE}.where: {NOT_FOR_FEEDS}"),
     (("rule", 0, "warn_at", 0.9), f"{RULE}.warn_at: it must be a list of fractions of the limit, such as [0.5, 0.9]"),
@@ -616,8 +667,23 @@ ONE_BY_ONE = [
     (("feed", 2, "subscribe", "one"), 'feed "desk-risk".subscribe: it must be a list of at most 1000 texts'),
     (("feed", 2, "subscribe", [""]), 'feed "desk-risk".subscribe: each message must be text of 1 to 65536 characters'),
     (("feed", 2, "subscribe", [1]), 'feed "desk-risk".subscribe: each message must be text of 1 to 65536 characters'),
-    (("feed", 2, "reading", NONE), 'feed "desk-risk".reading: it is required'),
-    (("feed", 2, "value", NONE), 'feed "desk-risk".value: it is required'),
+    (
+        (
+            "feed",
+            2,
+            {"name": "w", "kind": "websocket", "url": "wss://h", "stale_after_s": 5, "value": "v", "time": "t"},
+        ),
+        'feed "w".reading: it is missing, and value and time would be its; a feed without any of them is a heart',
+    ),
+    (("feed", 2, "value", NONE), 'feed "desk-risk".value: it is required: where the reading stands in a message'),
+    (
+        ("feed", 1, {"name": "var", "kind": "mqtt", "topic": "a/{account}", "stale_after_s": 5, "time": "ts"}),
+        'feed "var".reading: it is missing, and time would be its; a feed without any of them is a heart',
+    ),
+    (
+        ("feed", 1, {"name": "hearts", "kind": "mqtt", "topic": "a/{account}", "stale_after_s": 5}),
+        'feed "hearts".topic: a heart has one topic: the beats on another would hide its silence',
+    ),
     (("feed", 2, "stale_after_s", NONE), 'feed "desk-risk".stale_after_s: it is required'),
     (("feed", 2, "value", ".".join("a" * 33)), 'feed "desk-risk": a path has at most 32 names'),
     (("daemon", "journal", "postgresql://u:p@h/d"), f"daemon.journal: {JOURNAL}"),

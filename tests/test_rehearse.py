@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from killswitch.adapters.journal import read_rows
 from killswitch.cli import cli
 from killswitch.config import load_rules
-from killswitch.domain.messages import Reading
+from killswitch.domain.messages import Beat, FeedUp, Reading
 from killswitch.rehearse import Rehearsal, lines_of, recordings
 from killswitch.wire.announce import scope_json
-from killswitch.wire.recording import Line, encode
+from killswitch.wire.recording import Began, Line, decode, encode
 from tests.end_to_end.house import House, until
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -571,3 +571,66 @@ def test_a_replay_marks_the_trips_of_rules_in_shadow_and_no_others(tmp_path):
     assert "shadow" not in said["live"]
     result = CliRunner().invoke(cli, ["replay", "--config", str(config), str(recording)])
     assert "tried (shadow)" in result.stdout
+
+
+DEAD = """
+[[feed]]
+name = "heart"
+kind = "mqtt"
+topic = "traders/1/beat"
+stale_after_s = 60
+
+[[rule]]
+name = "dead"
+feed = "heart"
+kind = "deadman"
+silent_s = 4
+arm = "first"
+scope = { oms = "prime", account = 16 }
+"""
+ALIVE = """config = "killswitch.toml"
+[[test]]
+name = "one"
+readings = [{ at_s = 2, feed = "heart" }, { at_s = 5, feed = "heart" }]
+until_s = 20
+trips = [{ at_s = 9, rule = "dead", scope = { oms = "prime", account = 16 } }]
+"""
+
+
+def test_a_table_with_nothing_but_a_feed_is_a_beat_of_it(config):
+    config.write_text(config.read_text("utf-8") + DEAD, "utf-8")
+    file = config.with_name("dead.test.toml")
+
+    def tried(old="", new=""):
+        assert old in ALIVE
+        file.write_text(ALIVE.replace(old, new) if old else ALIVE, "utf-8")
+        code, out, err = killswitch("test", file)
+        return code, " ".join((out + err).split())
+
+    assert tried()[0] == 0
+    assert "at 6 s dead trips" in tried('{ at_s = 5, feed = "heart" }', '{ at_s = 9, feed = "heart" }')[1]
+    code, said = tried('[{ at_s = 2, feed = "heart" }, { at_s = 5, feed = "heart" }]', "[]")
+    assert (code, "got: no trip" in said) == (1, True)  # armed by its first beat, of which there is none
+    assert "readings[1]: there is no feed hart" in tried('5, feed = "heart"', '5, feed = "hart"')[1]
+    assert "feed var gives var: say it with its reading and value" in tried('5, feed = "heart"', '5, feed = "var"')[1]
+    assert tried('5, feed = "heart"', '5, feed = "positions"')[0] == 1  # a beat of an OMS is no beat of the heart
+
+
+def test_a_dead_man_that_was_armed_stays_armed_over_a_recorded_start(config):
+    config.write_text(config.read_text("utf-8") + DEAD, "utf-8")
+    rules = load_rules(config, {})
+    beats = [Line(Beat(wall=T0, feed="heart"))]
+    start = Line(Began(wall=T0 + 2, daemon="ks-a"))
+
+    def trips(*lines):
+        rehearsal = Rehearsal(rules)
+        found = [trip for line in lines for trip in rehearsal.take(decode(encode(line)))]
+        found += rehearsal.wait(T0 + 30)
+        return [(trip.rule, round(trip.at - T0, 3)) for trip in found if trip.rule == "dead"]
+
+    up = Line(FeedUp(wall=T0 + 3, feed="heart"))
+    assert trips(*beats) == [("dead", 4.0)]
+    assert trips(*beats, start, up) == [("dead", 7.0)]
+    assert trips(start, up) == []
+    assert trips(Line(Began(wall=T0 + 2, daemon="ks-a", armed=(("dead", "heart"),))), up) == [("dead", 7.0)]
+    assert trips(Line(Beat(wall=T0, feed="heart", retained=True)), start, up) == []

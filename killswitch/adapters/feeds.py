@@ -26,14 +26,14 @@ from killswitch.adapters.websocket import (
 )
 from killswitch.domain.backlog import Backlog
 from killswitch.domain.messages import FeedDown, FeedUp
-from killswitch.wire.feed import read_stream
+from killswitch.wire.feed import StreamShape, read_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from killswitch.adapters.websocket import Connection
     from killswitch.domain.messages import Event
-    from killswitch.wire.feed import StreamShape
+    from killswitch.wire.feed import StreamHeart
 
 MESSAGE_BYTES_MAX: Final = 2 * 2**20
 """Twice the longest message that is read (wire/feed.py): one a bit too long is a bad reading, counted, and
@@ -85,7 +85,7 @@ class WebSocketFeed:
         *,
         url: str,
         subscribe: Sequence[str],
-        shape: StreamShape,
+        shape: StreamShape | StreamHeart,
         submit: Callable[[Event], None],
         wall: Callable[[], float] = time.time,
         patience: Patience | None = None,
@@ -213,7 +213,7 @@ class WebSocketFeed:
                 some = []
                 await asyncio.sleep(0)
         self._keep(some)
-        if not found:
+        if not found and isinstance(self._shape, StreamShape):
             self._others += 1
             if self._others == 1:
                 # Most sources acknowledge a subscription. Not a word of it is shown: it may quote what we sent.

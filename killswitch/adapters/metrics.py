@@ -26,6 +26,7 @@ from killswitch.domain.messages import (
     Answered,
     Arrived,
     BadReading,
+    Beat,
     ButtonPressed,
     Called,
     CancelAllOrders,
@@ -252,6 +253,8 @@ class Metrics:
             case Reading():
                 merged = event.merged
                 self._read(event.feed, 0 if merged is None else merged.count + merged.older + merged.repeated)
+            case Beat(retained=False):
+                self._read(event.feed, event.merged)
             case BadReading():  # the rules count why it is bad, and the view shows it
                 if event.feed in self._feed_names:
                     self._conflated.labels(event.feed).inc(event.merged)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import aiomqtt
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from killswitch.domain.messages import Event
-    from killswitch.wire.feed import FeedShape
+    from killswitch.wire.feed import FeedShape, HeartShape
+
+    Shape: TypeAlias = FeedShape | HeartShape
 
 SLICE: Final = 200
 """Readings handed over in one go; then the loop has its turn, so that a flood doesn't hold up a cancel."""
@@ -42,7 +44,7 @@ class FeedLink:
         *,
         broker: Broker,
         name: str,
-        feeds: Sequence[FeedShape],
+        feeds: Sequence[Shape],
         submit: Callable[[Event], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -52,7 +54,7 @@ class FeedLink:
         self._backlog = Backlog()
         self._some = asyncio.Event()  # something waits in it
         self._told: dict[str, str] = {}  # feed -> why it is down, as last reported
-        self._of_topic: dict[str, tuple[FeedShape, ...]] = {}
+        self._of_topic: dict[str, tuple[Shape, ...]] = {}
 
     @property
     def conflated(self) -> int:
@@ -96,7 +98,7 @@ class FeedLink:
                 again.cancel()
                 await asyncio.gather(again, return_exceptions=True)
 
-    async def _subscribe(self, client: aiomqtt.Client, feeds: Sequence[FeedShape]) -> tuple[FeedShape, ...]:
+    async def _subscribe(self, client: aiomqtt.Client, feeds: Sequence[Shape]) -> tuple[Shape, ...]:
         """Ask for these feeds' topics; say which are up; return those that the broker refused."""
         topics = tuple(dict.fromkeys(feed.subscription for feed in feeds))
         refused = await mqtt_session.subscribe(client, topics, 1)
@@ -108,7 +110,7 @@ class FeedLink:
                 self._submit(FeedUp(wall=self._wall(), feed=feed.name))
         return tuple(feed for feed in feeds if feed.subscription in refused)
 
-    async def _subscribe_again(self, client: aiomqtt.Client, refused: tuple[FeedShape, ...]) -> None:
+    async def _subscribe_again(self, client: aiomqtt.Client, refused: tuple[Shape, ...]) -> None:
         while refused:
             await asyncio.sleep(SUBSCRIBE_AGAIN_S)
             try:
@@ -116,7 +118,7 @@ class FeedLink:
             except aiomqtt.MqttError:
                 return  # the link is lost, or hangs: its own error says so
 
-    def _down(self, feed: FeedShape, why: str) -> None:
+    def _down(self, feed: Shape, why: str) -> None:
         """Report it once for each reason, not for each attempt."""
         if self._told.get(feed.name) != why:
             self._told[feed.name] = why
@@ -130,7 +132,7 @@ class FeedLink:
                 log.warning("readings come faster than they are judged: they are merged, %d so far", merged)
         self._some.set()
 
-    def _feeds_of(self, topic: str) -> tuple[FeedShape, ...]:
+    def _feeds_of(self, topic: str) -> tuple[Shape, ...]:
         found = self._of_topic.get(topic)
         if found is None:
             if len(self._of_topic) >= TOPICS_MAX:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import (
     BadReading,
+    Beat,
     FeedDown,
     FeedUp,
     Heard,
@@ -63,7 +64,7 @@ TAIL: Final = 64 * 1024
 
 WATCHED: Final = frozenset(
     (
-        *(Reading, BadReading, FeedUp, FeedDown, SessionUp, SessionDown, Heard),
+        *(Reading, BadReading, Beat, FeedUp, FeedDown, SessionUp, SessionDown, Heard),
         *(Positions, PositionSeen, OpenOrders, OrderWorking, OrderEnded, OrderRejected, TradeSeen),
         *(Instruments, PriceSeen),
     )
@@ -98,9 +99,9 @@ class Recorder:
         self.lost = 0
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
-    def start(self, now: float, wall: float) -> None:
-        """Begin. The file says where a start was: what the rules knew before it is gone."""
-        self._waiting.append((Began(wall=wall, daemon=self._daemon), now))
+    def start(self, now: float, wall: float, armed: tuple[tuple[str, str], ...] = ()) -> None:
+        """Begin. The file says where a start was: what the rules knew before it is gone, but for armed dead-men."""
+        self._waiting.append((Began(wall=wall, daemon=self._daemon, armed=armed), now))
         self._wake.set()
         self._thread.start()
 
@@ -265,7 +266,7 @@ class _Lines:
 
     def of(self, event: Event, now: float) -> Iterator[Line]:
         match event:
-            case Reading() | BadReading() | FeedUp() | FeedDown():
+            case Reading() | BadReading() | Beat() | FeedUp() | FeedDown():
                 if event.feed in self._names:
                     yield Line(_finite(event), now)
             case Began():

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from killswitch.config.mistakes import Mistake
 from killswitch.config.models import (
+    DeadmanRuleTable,
     DrawdownRuleTable,
     LimitRuleTable,
     MqttFeedTable,
@@ -38,6 +39,7 @@ from killswitch.config.tables import (
 from killswitch.domain.scope import EVERY, Every, Scope
 from killswitch.domain.settings import (
     ConfirmPolicy,
+    DeadmanRule,
     DrawdownRule,
     FeedSpec,
     Label,
@@ -51,7 +53,7 @@ from killswitch.domain.settings import (
     SilenceRule,
     StaleRule,
 )
-from killswitch.wire.feed import FeedShape, ShapeError, StreamShape
+from killswitch.wire.feed import FeedShape, HeartShape, ShapeError, StreamHeart, StreamShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -204,14 +206,6 @@ def _feed(table: FeedTable) -> Feed:
             )
             return Feed(spec=spec)
         case MqttFeedTable():
-            shape = FeedShape(
-                name=table.name,
-                topic=table.topic,
-                reading=table.reading,
-                value=table.value,
-                labels=dict(table.labels),
-                time=table.time,
-            )
             spec = FeedSpec(
                 name=table.name,
                 kind="mqtt",
@@ -219,19 +213,13 @@ def _feed(table: FeedTable) -> Feed:
                 reading=table.reading,
                 timed=table.time is not None,
             )
-            return Feed(spec=spec, shape=shape)
+            return Feed(spec=spec, shape=_mqtt_shape(table))
         case WebSocketFeedTable():
             stream = Stream(
                 url=table.url,
                 address=_address(table.url),
                 subscribe=table.subscribe,
-                shape=StreamShape(
-                    name=table.name,
-                    reading=table.reading,
-                    value=table.value,
-                    labels=dict(table.labels),
-                    time=table.time,
-                ),
+                shape=_stream_shape(table),
             )
             spec = FeedSpec(
                 name=table.name,
@@ -243,6 +231,31 @@ def _feed(table: FeedTable) -> Feed:
             return Feed(spec=spec, stream=stream)
         case _:
             assert_never(table)
+
+
+def _mqtt_shape(table: MqttFeedTable) -> FeedShape | HeartShape:
+    if table.reading is None:
+        return HeartShape(name=table.name, topic=table.topic)
+    return FeedShape(
+        name=table.name,
+        topic=table.topic,
+        reading=table.reading,
+        value=table.value,
+        labels=dict(table.labels),
+        time=table.time,
+    )
+
+
+def _stream_shape(table: WebSocketFeedTable) -> StreamShape | StreamHeart:
+    if table.reading is None or table.value is None:
+        return StreamHeart(name=table.name)  # relations.py saw to it that neither is there
+    return StreamShape(
+        name=table.name,
+        reading=table.reading,
+        value=table.value,
+        labels=dict(table.labels),
+        time=table.time,
+    )
 
 
 class _Shape(TypedDict):
@@ -309,6 +322,18 @@ def rule(table: RuleTable) -> Rule:
         case StaleRuleTable():
             assert table.reading is not None, "it names a reading or a feed: relations.py saw to it"
             return StaleRule(**_shape(table, table.reading), older_than_s=table.older_than_s)
+        case DeadmanRuleTable():
+            return DeadmanRule(
+                name=table.name,
+                owner=table.owner,
+                scope=_template(table.scope),
+                feed=table.feed,
+                mode=table.mode,
+                silent_s=table.silent_s,
+                arm=table.arm,
+                on_stale=OnUnknown(table.on_stale),
+                fallback=None if table.fallback is None else scope(table.fallback),
+            )
         case _:
             assert_never(table)
 

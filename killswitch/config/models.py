@@ -115,10 +115,12 @@ class OmsFeedTable(Table):
 
 
 class MqttFeedTable(Table):
+    """Without a reading, and what belongs to one, it is a heart."""
+
     name: v.Name
     kind: Literal["mqtt"]
     topic: a.FeedTopic
-    reading: v.Name
+    reading: v.Name | None = None
     value: v.PathInJson | None = None
     labels: v.LabelPaths = ()
     time: v.PathInJson | None = None
@@ -126,18 +128,23 @@ class MqttFeedTable(Table):
 
 
 class WebSocketFeedTable(Table):
+    """As above."""
+
     name: v.Name
     kind: Literal["websocket"]
     url: a.StreamUrl
     subscribe: v.Messages = ()
-    reading: v.Name
-    value: v.PathInJson
+    reading: v.Name | None = None
+    value: v.PathInJson | None = None
     labels: v.LabelPaths = ()
     time: v.PathInJson | None = None
     stale_after_s: v.Seconds
 
 
 FeedTable = Annotated[OmsFeedTable | MqttFeedTable | WebSocketFeedTable, Field(discriminator="kind")]
+
+
+OnStale = Annotated[Literal["warn", "trip", "ignore"], v.one_of("warn", "trip", "ignore")]
 
 
 class RuleShapeTable(Table):
@@ -153,7 +160,7 @@ class SeriesRuleTable(RuleShapeTable):
     """What rules say that watch series."""
 
     where: v.Where = ()
-    on_stale: Annotated[Literal["warn", "trip", "ignore"], v.one_of("warn", "trip", "ignore")] = "warn"
+    on_stale: OnStale = "warn"
     on_bad: Annotated[Literal["warn", "trip"], v.one_of("warn", "trip")] = "warn"
     fallback: ScopeTable | None = None
 
@@ -167,7 +174,7 @@ class LimitRuleTable(ReadingRuleTable):
 
     kind: Annotated[
         Literal["limit"],
-        v.one_of("limit", "rate", "drawdown", "ratio", "stale", why=" for now: other kinds are not built yet"),
+        v.one_of("limit", "rate", "drawdown", "ratio", "stale", "deadman"),
     ]
     above: v.Limit | None = None
     below: v.Limit | None = None
@@ -206,12 +213,22 @@ class StaleRuleTable(SeriesRuleTable):
     older_than_s: v.Seconds
 
 
+class DeadmanRuleTable(RuleShapeTable):
+    kind: Literal["deadman"]
+    feed: v.Name
+    silent_s: v.Seconds
+    arm: Annotated[Literal["start", "first"], v.one_of("start", "first")] = "start"
+    on_stale: OnStale = "warn"
+    fallback: ScopeTable | None = None
+
+
 RULE_KINDS: Final[dict[str, type[Table]]] = {
     "limit": LimitRuleTable,
     "rate": RateRuleTable,
     "drawdown": DrawdownRuleTable,
     "ratio": RatioRuleTable,
     "stale": StaleRuleTable,
+    "deadman": DeadmanRuleTable,
 }
 
 
@@ -225,7 +242,8 @@ RuleTable = Annotated[
     | Annotated[RateRuleTable, Tag("rate")]
     | Annotated[DrawdownRuleTable, Tag("drawdown")]
     | Annotated[RatioRuleTable, Tag("ratio")]
-    | Annotated[StaleRuleTable, Tag("stale")],
+    | Annotated[StaleRuleTable, Tag("stale")]
+    | Annotated[DeadmanRuleTable, Tag("deadman")],
     Discriminator(_rule_kind),
 ]
 

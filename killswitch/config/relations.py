@@ -195,6 +195,11 @@ def _feeds(raw: Raw) -> Iterator[Mistake]:
             if is_name(oms) and oms in watched:
                 yield Mistake(("feed", index, "oms"), "another feed watches this OMS already")
             watched.add(oms)
+        elif row.get("kind") in ("mqtt", "websocket") and "reading" not in row:
+            yield from _heart(row, index)
+        elif row.get("kind") == "websocket":
+            if "value" not in row:
+                yield Mistake(("feed", index, "value"), "it is required: where the reading stands in a message")
         elif row.get("kind") == "mqtt":
             named, paths = labels_of(_text(row, "topic")), _table(row, "labels")
             for label, times in Counter(named).items():
@@ -206,6 +211,16 @@ def _feeds(raw: Raw) -> Iterator[Mistake]:
                 yield Mistake(
                     ("feed", index, "value"), "it is missing: without it the payload is the number, and has no paths"
                 )
+
+
+def _heart(row: Raw, index: int) -> Iterator[Mistake]:
+    """A feed without a reading: nothing in it may be meant for one."""
+    extra = [key for key in ("value", "labels", "time") if key in row]
+    if extra:
+        sentence = f"it is missing, and {' and '.join(extra)} would be its; a feed without any of them is a heart"
+        yield Mistake(("feed", index, "reading"), sentence)
+    elif labels_of(_text(row, "topic")):
+        yield Mistake(("feed", index, "topic"), "a heart has one topic: the beats on another would hide its silence")
 
 
 def _sources(raw: Raw) -> list[_Source]:
@@ -231,7 +246,7 @@ def _rules(raw: Raw) -> Iterator[Mistake]:
             yield from _scope(raw, row.get(key), ("rule", index, key))
         if row.get("kind") == "stale" and ("feed" in row) is ("reading" in row):
             yield Mistake(("rule", index), "exactly one of reading and feed must be there")
-        if row.get("kind") == "stale" and "feed" in row:
+        if row.get("kind") == "deadman" or (row.get("kind") == "stale" and "feed" in row):
             yield from _on_feed(raw, row, index)
             continue
         why = [key for key in ("on_stale", "on_bad") if row.get(key) == "trip"]

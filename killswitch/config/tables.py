@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from killswitch.config.values import Secret
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec, Mode
-    from killswitch.wire.feed import FeedShape, StreamShape
+    from killswitch.wire.feed import FeedShape, HeartShape, StreamHeart, StreamShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ class Stream:
     url: str
     address: str
     subscribe: tuple[str, ...]
-    shape: StreamShape
+    shape: StreamShape | StreamHeart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class Feed:
     """A source of readings. `shape`: how an MQTT feed's payloads are read. `stream`: a WebSocket feed's."""
 
     spec: FeedSpec
-    shape: FeedShape | None = None
+    shape: FeedShape | HeartShape | None = None
     stream: Stream | None = None
 
 

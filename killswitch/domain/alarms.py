@@ -8,6 +8,7 @@ from killswitch.domain.messages import (
     CauseAdded,
     CauseView,
     Event,
+    HeartArmed,
     Noted,
 )
 from killswitch.domain.trips import (
@@ -38,7 +39,7 @@ class Alarms:
     def watched(self, event: Event, now: float) -> None:
         self.believe(self._parts.watch.handle(event, now), now, event.wall)
 
-    def believe(self, findings: tuple[rules.Breach | rules.Warned, ...], now: float, wall: float) -> None:
+    def believe(self, findings: tuple[rules.Found, ...], now: float, wall: float) -> None:
         for finding in findings:
             match finding:
                 case rules.Breach():
@@ -48,6 +49,9 @@ class Alarms:
                     detail = None if finding.rule is None else {"rule": finding.rule}
                     shadow = finding.rule is not None and self._in_shadow(finding.rule)
                     self._parts.outbox.event(finding.kind, finding.text, wall, detail=detail, n=n, shadow=shadow)
+                case rules.Armed():
+                    # Written in this pass: a killed process must not forget that the heart once beat.
+                    self._parts.outbox.record(HeartArmed(finding.rule, finding.feed), wall, urgent=True)
                 case _:
                     assert_never(finding)
 

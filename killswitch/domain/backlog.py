@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from killswitch.domain.messages import BadReading, Merged, PositionSeen, PriceSeen, Reading
+from killswitch.domain.messages import BadReading, Beat, Merged, PositionSeen, PriceSeen, Reading
 from killswitch.domain.watch.limit import EXACT, ZERO
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WAITING_MAX: Final = 10_000
 
-Mergeable: TypeAlias = Reading | BadReading | PositionSeen | PriceSeen
+Mergeable: TypeAlias = Reading | BadReading | Beat | PositionSeen | PriceSeen
 
 
 class Backlog:
@@ -110,7 +110,7 @@ class _Kept:
         if isinstance(event, Reading) and event.merged is not None:  # it was merged before it came here
             self.count, self.total = event.merged.count, event.merged.total
             self.older, self.repeated = event.merged.older, event.merged.repeated
-        elif isinstance(event, BadReading | PositionSeen | PriceSeen):
+        elif isinstance(event, BadReading | Beat | PositionSeen | PriceSeen):
             self.count = event.merged
 
     def take_in(self, gone: _Kept) -> None:
@@ -134,7 +134,7 @@ class _Kept:
             case Reading() as reading:
                 merged = Merged(self.count, self.total, self.older, self.repeated)
                 return replace(reading, merged=merged) if merged != _NOTHING else reading
-            case BadReading() | PositionSeen() | PriceSeen() as event:
+            case BadReading() | Beat() | PositionSeen() | PriceSeen() as event:
                 return replace(event, merged=self.count) if self.count else event
             case event:
                 return event
@@ -194,6 +194,8 @@ def _series(event: Event) -> Hashable | None:
             return ("reading", event.feed, event.name, event.labels) if _is_finite(value) else None
         case BadReading():
             return ("bad", event.feed, event.name, event.labels, event.reason)
+        case Beat():
+            return ("beat", event.feed, event.retained)
         case PositionSeen():
             return ("position", event.oms, event.session, event.row.account, event.row.product)
         case PriceSeen(call=None):  # what answers a call is waited for

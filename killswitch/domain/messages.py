@@ -331,6 +331,7 @@ class Reading(Event):
 
     `lag_s`: arrival minus source time, measured at arrival (0 where the source has no time). `fresh` is
     False for a retained message without source time: its value counts, its age doesn't restart.
+    `retained`: a broker kept it, and gives it to whoever subscribes: no sign of life, whatever its time.
     `source_at`: the source's own time (seconds since 1970) where it gave one: for order and duplicates only.
     `merged`: what came between the reading before it and this one, and can't be seen one by one any more.
     """
@@ -341,6 +342,7 @@ class Reading(Event):
     value: Number
     lag_s: float = 0.0
     fresh: bool = True
+    retained: bool = False
     source_at: float | None = None
     merged: Merged | None = None
 
@@ -356,6 +358,18 @@ class BadReading(Event):
     name: str
     labels: Labels | None
     reason: str
+    merged: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat(Event):
+    """A message of a feed that gives no reading: a sign of life, unless a broker kept it.
+
+    `merged`: so many like it came before it.
+    """
+
+    feed: str
+    retained: bool = False
     merged: int = 0
 
 
@@ -1017,6 +1031,14 @@ class Noted:
     rule: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class HeartArmed:
+    """A dead-man heard its first beat of this feed: the fold keeps it armed for good."""
+
+    rule: str
+    feed: str
+
+
 RecordBody: TypeAlias = (
     Started
     | Stopped
@@ -1034,6 +1056,7 @@ RecordBody: TypeAlias = (
     | ShadowCause
     | ShadowFound
     | ShadowEnded
+    | HeartArmed
 )
 
 
@@ -1076,3 +1099,4 @@ class Restored:
     warnings: tuple[str, ...] = ()
     kept: tuple[Keep, ...] = ()
     wall: float = 0.0
+    hearts: tuple[tuple[str, str], ...] = ()  # (rule, feed) of each dead-man that was armed by a beat

@@ -44,7 +44,9 @@ class Parts:
         )
         self.desk = Desk(self.outbox, self.undo, restored)
         self.looks = Looks(self.book, self.agenda, self.outbox, self.undo, settings.retry.list_timeout_s)
-        self.watch = Watch(settings.feeds, settings.rules, self.undo, self.agenda, now, keeps=True)
+        self.watch = Watch(
+            settings.feeds, settings.rules, self.undo, self.agenda, now, keeps=True, armed=restored.hearts
+        )
         self.watch.memory.put_back(restored.kept, now, restored.wall)
         self.numbers: Table[str, int] = Table(self.undo)
         self.numbers["serial"] = restored.serial

@@ -191,10 +191,27 @@ class SilenceRule(RuleShape):
     older_than_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadmanRule(RuleShape):
+    """Breaches when the heart of a feed doesn't beat for `silent_s` (above 0) seconds, while our link to it is up.
+
+    `arm`: whether silence counts from the start, or from the first beat there ever was. `on_stale`: what it means
+    that our own link is down, so that nobody knows; it trips `fallback`, where there is one, else the scope. The
+    scope has no labels.
+    """
+
+    kind: ClassVar[str] = "deadman"
+    feed: str
+    silent_s: float
+    arm: Literal["start", "first"] = "start"
+    on_stale: OnUnknown = OnUnknown.WARN
+    fallback: Scope | None = None
+
+
 ReadingRule: TypeAlias = LimitRule | RateRule | DrawdownRule | RatioRule | StaleRule
 """Closed: what differs between kinds is told apart in watch/kinds.py and watch/judge.py."""
 
-FeedRule: TypeAlias = SilenceRule
+FeedRule: TypeAlias = SilenceRule | DeadmanRule
 """Closed: rules on a feed as a whole, in watch/hearts.py."""
 
 Rule: TypeAlias = ReadingRule | FeedRule
@@ -204,7 +221,8 @@ Rule: TypeAlias = ReadingRule | FeedRule
 class FeedSpec:
     """A source of readings. `reading`: the name of an MQTT or WebSocket feed's; an OMS feed has built-in ones.
 
-    `timed`: its readings carry the source's own time.
+    `timed`: its readings carry the source's own time. An MQTT or WebSocket feed without a reading is a heart: each of
+    its messages is a beat, whatever it says.
     """
 
     name: str

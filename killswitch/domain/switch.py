@@ -18,6 +18,7 @@ from killswitch.domain.messages import (
     AnnounceEvent,
     Answered,
     BadReading,
+    Beat,
     BrokerDown,
     BrokerUp,
     ButtonPressed,
@@ -144,7 +145,7 @@ class KillSwitch:
         match event:
             case Tick():
                 self._wake_up(now, event.wall)
-            case Reading() | BadReading() | FeedUp() | FeedDown() | Heard():
+            case Reading() | BadReading() | Beat() | FeedUp() | FeedDown() | Heard():
                 self._alarms.watched(event, now)
             case PositionSeen():
                 self._parts.sweeper.met(event.oms, event.row.account, now)

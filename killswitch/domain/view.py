@@ -16,6 +16,7 @@ class RuleView:
 
     It is that of the worst series; (limit - value) / |limit|, for below (value - limit) / |limit|;
     None where the limit is 0 or nothing was read. `breaching` and `unknown` name series by their labels.
+    `armed`: of a dead-man, whether its silence counts yet; None for other kinds.
     `warming`: of how many series the window isn't whole yet, so that a breach could hide in what came before.
     """
 
@@ -30,6 +31,7 @@ class RuleView:
     unknown: tuple[Labels, ...]
     warming: int = 0
     mode: Mode = "live"
+    armed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.settings import FeedRule
 from killswitch.domain.watch import hearts, kinds
-from killswitch.domain.watch.findings import Breach, Found
+from killswitch.domain.watch.findings import Armed, Breach, Found
 from killswitch.domain.watch.limit import named
 from killswitch.pictures.chart import HUES, Line, Mark, svg
 from killswitch.pictures.page import page, table
@@ -99,7 +99,7 @@ class Picture:
                 if len(tripped.trips) < MARKS_MAX:
                     tripped.trips.append((at, found))
             return
-        if found.rule is None or found.kind in QUIET:
+        if isinstance(found, Armed) or found.rule is None or found.kind in QUIET:
             return
         held = self._rules[found.rule][1]
         held.counts[found.kind] = held.counts.get(found.kind, 0) + 1
@@ -153,7 +153,7 @@ class Picture:
         if drawn or held.trips or held.warned:
             title = f"Rule {rule.name}: {_watched(rule)} over time, its limit, warnings and trips"
             parts += [svg(title, lines, self._marks(held), self._began or 0.0, self._ended), _key(drawn, held)]
-        if not drawn:
+        if not drawn and not isinstance(rule, FeedRule):
             parts.append('<p class="quiet">No reading of it is in the recording.</p>')
         return "\n".join([*parts, *_rows(rule, held)])
 

@@ -1,4 +1,4 @@
-"""A feed's payload -> Reading or BadReading. Whatever the bytes, nothing else comes out.
+"""A feed's payload -> Reading, BadReading or Beat. Whatever the bytes, nothing else comes out.
 
 `read` takes a delivery over MQTT, which is one reading; `read_stream` a message of a WebSocket, which may hold
 several, or none: acknowledgements and heartbeats come the same way.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from killswitch.domain.messages import BadReading, Reading
+from killswitch.domain.messages import BadReading, Beat, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -120,6 +120,33 @@ class FeedShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeartShape:
+    """A feed whose messages are beats, whatever they say. `topic`: one MQTT topic. Raises ShapeError."""
+
+    name: str
+    topic: str
+
+    def __post_init__(self) -> None:
+        if not self.topic or set(self.topic) & set("+#{}\0"):
+            raise ShapeError("a heart has one topic, without wildcards and labels: another one's beats would hide it")
+
+    @property
+    def subscription(self) -> str:
+        return self.topic
+
+    def matches(self, topic: str) -> bool:
+        """Whether a delivery's topic is this feed's."""
+        return topic == self.topic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamHeart:
+    """A WebSocket feed whose messages are beats, whatever they say."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamShape:
     """How the messages of one WebSocket feed are read. Paths as in a FeedShape, all from the top of a message.
 
@@ -149,12 +176,16 @@ def _check_paths(*paths: str | None) -> None:
 
 
 def read(
-    shape: FeedShape, topic: str, payload: bytes, *, retained: bool, wall: float
-) -> tuple[Reading | BadReading, ...]:
+    shape: FeedShape | HeartShape, topic: str, payload: bytes, *, retained: bool, wall: float
+) -> tuple[Reading | BadReading | Beat, ...]:
     """One delivery of a feed. An empty payload says that a retained reading was cleared: nothing comes of it.
+
+    A heart's is a beat even so: many beat with nothing in it.
 
     `lag_s` is arrival minus source time, never below 0: a source whose clock is ahead makes nothing younger.
     """
+    if isinstance(shape, HeartShape):
+        return (Beat(wall=wall, feed=shape.name, retained=retained),)
     if not payload:
         return ()
     labels: dict[str, str] = {}
@@ -168,16 +199,21 @@ def read(
         return (_bad(shape, labels, bad.reason, wall),)
     # Whoever connects gets it again and again: without a time of its own nobody knows how old it is.
     fresh = source_at is not None or not retained
-    return (_good(shape, labels, value, source_at, wall, fresh=fresh),)
+    return (_good(shape, labels, value, source_at, wall, fresh=fresh, retained=retained),)
 
 
-def read_stream(shape: StreamShape, message: bytes, *, wall: float) -> Iterator[Reading | BadReading]:
+def read_stream(
+    shape: StreamShape | StreamHeart, message: bytes, *, wall: float
+) -> Iterator[Reading | BadReading | Beat]:
     """One message of a WebSocket, reading by reading: the caller may breathe between them.
 
     A message in which neither the value nor any label is found isn't the feed's: an acknowledgement, a
     heartbeat. Nothing comes of it, and a feed that gives nothing else falls silent. An element of a list that
     the value's path leads to is meant as a reading, and is a bad one when it lacks them.
     """
+    if isinstance(shape, StreamHeart):
+        yield Beat(wall=wall, feed=shape.name)
+        return
     try:
         said = _parse(message, STREAM_SIZE_MAX)
     except _Bad as bad:
@@ -251,6 +287,7 @@ def _good(
     wall: float,
     *,
     fresh: bool,
+    retained: bool = False,
 ) -> Reading:
     return Reading(
         wall=wall,
@@ -260,6 +297,7 @@ def _good(
         value=value,
         lag_s=0.0 if source_at is None else max(0.0, wall - source_at),
         fresh=fresh,
+        retained=retained,
         source_at=source_at,
     )
 

@@ -21,6 +21,7 @@ from killswitch.domain.messages import (
     CauseAdded,
     CauseView,
     Commanded,
+    HeartArmed,
     LatchedTrip,
     Moved,
     Record,
@@ -108,7 +109,7 @@ _NAMES: Final = {body: kind for kind, body in _BODIES.items()}
 # messages.py imports Scope for type checkers only, so the hints need to be told of it.
 _HINTS: Final = {body: get_type_hints(body, vars(messages), {"Scope": Scope}) for body in _NAMES}
 _FOLDED: Final = frozenset(
-    _NAMES[body] for body in (Tripped, CauseAdded, Commanded, WasReset, Moved, ShadowTripped, ShadowEnded)
+    _NAMES[body] for body in (Tripped, CauseAdded, Commanded, WasReset, Moved, ShadowTripped, ShadowEnded, HeartArmed)
 )
 _lines: Final = msgspec.json.Decoder(_Line)
 
@@ -275,6 +276,7 @@ class _Fold:
         self._implied: dict[str, UsedCommand] = {}
         self._ended: set[str] = set()
         self._shadows: set[str] = set()
+        self._hearts: dict[tuple[str, str], bool] = {}
         self._orphans: dict[str, int] = {}
         self._last = 0
         self._before: str | None = GENESIS  # None: the row before is lost, so the link can't be judged
@@ -317,6 +319,8 @@ class _Fold:
                 self._orphan(body.trip, row.n)
             case ShadowTripped() | ShadowEnded():
                 self._shadow(body)
+            case HeartArmed():
+                self._hearts[body.rule, body.feed] = True
             case _:
                 pass
 
@@ -387,6 +391,7 @@ class _Fold:
             next_n=self._last + 1,
             serial=self._serial,
             warnings=tuple(self._warnings),
+            hearts=tuple(self._hearts),
         )
 
 

@@ -5,12 +5,14 @@ A line says when (`at`, RFC 3339, as the event's adapter stamped it) and what:
 - a reading: `reading`, `labels`, `value`, and `feed`; without `feed` it belongs to every feed that gives it;
   `merged`: how many were merged into it while too many waited, and their sum
 - a reading that was no value: `reading`, `labels` (null: unknown), `bad` (why), `feed`
+- a beat of a feed that gives no reading: `feed`, `beat` ("live" or "retained")
 - a link to a feed's source: `feed`, `link` ("up" or "down")
 - an OMS session, which proves that a quiet account isn't stale: `oms`, `session`, `saw` ("up", "down",
   "heard", the list "positions" or "orders" of `account`, or "prices" of `instrument` from here on)
 - what an OMS's reading is as old as: `oms`, `reading`, `labels`, `rests_on` (the instruments whose prices it
   needs), and `lacks`, why it can't be told, where it can't
-- a start of the daemon (`start`, its name), and events that are missing here (`lost`, how many)
+- a start of the daemon (`start`, its name; `armed`: the dead-men that were, as [rule, feed]), and events that are
+  missing here (`lost`, how many)
 
 `clock_s` is the monotonic clock at which the rules took it, so that a stepped wall clock moves nothing.
 """
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from killswitch.domain.messages import (
     BadReading,
+    Beat,
     Event,
     FeedDown,
     FeedUp,
@@ -61,9 +64,10 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Began(Event):
-    """The daemon started: what it knew of readings before is gone."""
+    """The daemon started: what it knew of readings before is gone, but for the (rule, feed) of armed dead-men."""
 
     daemon: str
+    armed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +78,7 @@ class Missing(Event):
 
 
 Oms: TypeAlias = SessionUp | SessionDown | Heard | Positions | OpenOrders | PriceHeld
-Recorded: TypeAlias = Reading | BadReading | FeedUp | FeedDown | Oms | RestsOn | Began | Missing
+Recorded: TypeAlias = Reading | BadReading | Beat | FeedUp | FeedDown | Oms | RestsOn | Began | Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ def _said(event: Recorded) -> dict[str, Any]:
         case BadReading():
             labels = None if event.labels is None else dict(event.labels)
             return {"feed": event.feed, "reading": event.name, "labels": labels, "bad": event.reason}
+        case Beat():
+            return {"feed": event.feed, "beat": "retained" if event.retained else "live"}
         case FeedUp():
             return {"feed": event.feed, "link": "up"}
         case FeedDown():
@@ -138,7 +144,8 @@ def _said(event: Recorded) -> dict[str, Any]:
             told = {"oms": event.oms, "reading": event.name, "labels": dict(event.labels)}
             return told | {"rests_on": list(event.instruments)} | lacks
         case Began():
-            return {"start": event.daemon}
+            armed = {"armed": [list(pair) for pair in event.armed]} if event.armed else {}
+            return {"start": event.daemon} | armed
         case Missing():
             return {"lost": event.lost}
 
@@ -150,6 +157,8 @@ def _said_of_reading(event: Reading) -> dict[str, Any]:
         said["lag_s"] = event.lag_s
     if not event.fresh:
         said["fresh"] = False
+    if event.retained:
+        said["retained"] = True
     if event.source_at is not None:
         said["source_at"] = event.source_at
     if event.merged is not None:
@@ -244,8 +253,9 @@ def _reading(keys: _Keys, wall: float) -> Reading:
     if not isinstance(value, Decimal):
         raise RecordingError("value must be a number")
     fresh, source_at = keys.take("fresh", True), keys.take("source_at", None)
-    if not isinstance(fresh, bool):
-        raise RecordingError("fresh must be true or false")
+    retained = keys.take("retained", False)
+    if not isinstance(fresh, bool) or not isinstance(retained, bool):
+        raise RecordingError("fresh and retained must be true or false")
     return Reading(
         wall=wall,
         feed=keys.text("feed", ""),
@@ -254,6 +264,7 @@ def _reading(keys: _Keys, wall: float) -> Reading:
         value=value,
         lag_s=_float("lag_s", keys.take("lag_s", Decimal(0))),
         fresh=fresh,
+        retained=retained,
         source_at=None if source_at is None else _float("source_at", source_at),
         merged=_merged(keys.take("merged", None)),
     )
@@ -281,6 +292,13 @@ def _bad(keys: _Keys, wall: float) -> BadReading:
         labels=None if labels is None else _labels(labels),
         reason=keys.text("bad"),
     )
+
+
+def _beat(keys: _Keys, wall: float) -> Beat:
+    feed, beat = keys.text("feed"), keys.text("beat")
+    if beat not in ("live", "retained"):
+        raise RecordingError("beat must be live or retained")
+    return Beat(wall=wall, feed=feed, retained=beat == "retained")
 
 
 def _link(keys: _Keys, wall: float) -> FeedUp | FeedDown:
@@ -330,7 +348,14 @@ def _rests_on(keys: _Keys, wall: float) -> RestsOn:
 
 
 def _began(keys: _Keys, wall: float) -> Began:
-    return Began(wall=wall, daemon=keys.text("start"))
+    armed = keys.take("armed", [])
+    if not isinstance(armed, list) or not all(_is_pair(pair) for pair in armed):
+        raise RecordingError("armed must be pairs of a rule and a feed")
+    return Began(wall=wall, daemon=keys.text("start"), armed=tuple((rule, feed) for rule, feed in armed))
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
 
 
 def _missing(keys: _Keys, wall: float) -> Missing:
@@ -340,6 +365,7 @@ def _missing(keys: _Keys, wall: float) -> Missing:
 _KINDS: Final[dict[str, Callable[[_Keys, float], Recorded]]] = {
     "value": _reading,
     "bad": _bad,
+    "beat": _beat,
     "link": _link,
     "saw": _session,
     "rests_on": _rests_on,

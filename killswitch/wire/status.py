@@ -154,6 +154,7 @@ def _rule(rule: RuleView) -> dict[str, Any]:
         "breaching": [_labels(labels) for labels in rule.breaching],
         "unknown": [_labels(labels) for labels in rule.unknown],
         "warming": rule.warming,
+        "armed": rule.armed,
     }
 
 

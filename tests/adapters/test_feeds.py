@@ -13,8 +13,8 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 from killswitch.adapters.feeds import Patience, WebSocketFeed, wait_s
-from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading
-from killswitch.wire.feed import StreamShape
+from killswitch.domain.messages import BadReading, Beat, FeedDown, FeedUp, Reading
+from killswitch.wire.feed import StreamHeart, StreamShape
 from tests.mosquitto import Inbox
 
 SHAPE = StreamShape(name="desk", reading="margin", value="rows.margin", labels={"account": "rows.acct"})
@@ -273,3 +273,21 @@ async def test_what_is_subscribed_is_in_no_log(caplog):
     assert any("desk" in line for line in ours)
     assert not any(SECRET in line for line in ours)
     assert not any(SECRET in record.getMessage() for record in caplog.records)
+
+
+async def test_each_message_of_a_heart_is_a_beat():
+    source = Source()
+    port = await source.start()
+    inbox = Inbox()
+    feed = WebSocketFeed(url=f"ws://127.0.0.1:{port}/stream", subscribe=(), shape=StreamHeart(name="h"), submit=inbox)
+    task = asyncio.create_task(feed.run())
+    try:
+        await up(inbox)
+        for message in ("", "pong", "{}", b"\xff"):
+            await source.connections[0].send(message)
+        await inbox.until(lambda box: len(box.of(Beat)) == 4)
+        assert {(beat.feed, beat.retained) for beat in inbox.of(Beat)} == {("h", False)}
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await source.stop()

@@ -6,8 +6,8 @@ import contextlib
 import pytest
 
 from killswitch.adapters.mqtt_feed import FeedLink
-from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading
-from killswitch.wire.feed import FeedShape
+from killswitch.domain.messages import BadReading, Beat, FeedDown, FeedUp, Reading
+from killswitch.wire.feed import FeedShape, HeartShape
 from tests.mosquitto import (
     Inbox,
     Mosquitto,
@@ -112,3 +112,19 @@ async def test_a_flood_of_readings_comes_through_whole(mosquitto):
                 await asyncio.gather(*(client.publish("margin", str(n), qos=0) for n in range(start, start + 100)))
         await inbox.until(lambda box: len(box.of(Reading)) == 3000)
         assert link.conflated == 0
+
+
+@mosquitto_only
+async def test_each_message_of_a_heart_is_a_beat_and_says_whether_the_broker_had_kept_it(mosquitto):
+    heart = HeartShape(name="h", topic="traders/1/beat")
+    async with client_of(mosquitto) as client:
+        await client.publish("traders/1/beat", b"kept", qos=1, retain=True)
+        async with fed(mosquitto, heart, PLAIN) as (_, inbox):
+            await up(inbox, 2)
+            await inbox.until(lambda box: box.of(Beat))
+            for payload in (b"", b"NaN", b"\xff" * 100):
+                await client.publish("traders/1/beat", payload, qos=1)
+            await client.publish("traders/2/beat", b"1", qos=1)
+            await inbox.until(lambda box: len(box.of(Beat)) >= 4)
+            assert [(beat.feed, beat.retained) for beat in inbox.of(Beat)] == [("h", True), *[("h", False)] * 3]
+        await client.publish("traders/1/beat", b"", qos=1, retain=True)

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from killswitch.adapters.recorder import Recorder
 from killswitch.domain.messages import (
+    Beat,
     FeedUp,
     Heard,
     OpenOrders,
@@ -189,3 +190,17 @@ def test_a_disk_that_hangs_never_holds_up_who_sees_and_what_is_dropped_is_counte
     # What is still to be marked is what came after the last line.
     marked = sum(line.event.lost for line in lines(path) if isinstance(line.event, Missing))
     assert marked + made._unsaid + made._over - made._over_told == 30_000 - len(kept)
+
+
+def test_beats_and_the_dead_men_that_were_armed_are_in_the_file(tmp_path):
+    path = tmp_path / "r.jsonl"
+    made = Recorder(path, "ks-a", (*FEEDS, FeedSpec(name="heart", kind="mqtt", stale_after_s=5)))
+    made.start(1.0, 1000.0, (("dead", "heart"),))
+    beats = [Beat(wall=1001.0, feed="heart"), Beat(wall=1002.0, feed="heart", retained=True)]
+    for beat in (*beats, Beat(wall=1003.0, feed="nobody")):
+        made.see(beat, beat.wall)
+    made.close()
+    assert [line.event for line in lines(path)] == [
+        Began(wall=1000.0, daemon="ks-a", armed=(("dead", "heart"),)),
+        *beats,
+    ]

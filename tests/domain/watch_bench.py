@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from killswitch.domain.messages import (
     BadReading,
+    Beat,
     FeedDown,
     FeedUp,
     Heard,
@@ -26,7 +27,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import FeedSpec, Label, LimitRule, OnUnknown, ScopeTemplate
 from killswitch.domain.undo import Agenda, Undo
-from killswitch.domain.watch.rules import Breach, Watch
+from killswitch.domain.watch.rules import Armed, Breach, Warned, Watch
 
 WALL = 1_700_000_000.0
 TRIP, WARN, IGNORE = OnUnknown.TRIP, OnUnknown.WARN, OnUnknown.IGNORE
@@ -78,10 +79,10 @@ def market(instrument, base, quote):
 
 
 class Bench:
-    def __init__(self, *rules, feeds=(OMS_FEED, VAR_FEED)):
+    def __init__(self, *rules, feeds=(OMS_FEED, VAR_FEED), armed=()):
         self.undo = Undo()
         self.agenda = Agenda(self.undo)
-        self.watch = Watch(tuple(feeds), tuple(rules), self.undo, self.agenda, 0.0)
+        self.watch = Watch(tuple(feeds), tuple(rules), self.undo, self.agenda, 0.0, armed=armed)
         self.undo.commit()
         self.now = 0.0
 
@@ -112,6 +113,9 @@ class Bench:
 
     def bad(self, at=None, named=None, reason="not a number"):
         return self.feed(BadReading(wall=WALL, feed="var", name="var", labels=named, reason=reason), at)
+
+    def beat(self, at=None, feed="heart", **more):
+        return self.feed(Beat(wall=WALL, feed=feed, **more), at)
 
     def up(self, at=None, feed="var"):
         return self.feed(FeedUp(wall=WALL, feed=feed), at)
@@ -179,4 +183,8 @@ def edges(found):
 
 
 def warned(found):
-    return [f.kind for f in found if not isinstance(f, Breach)]
+    return [f.kind for f in found if isinstance(f, Warned)]
+
+
+def armings(found):
+    return [(f.rule, f.feed) for f in found if isinstance(f, Armed)]

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from killswitch.domain.messages import BadReading, Reading
+from killswitch.domain.messages import BadReading, Beat, Reading
 from killswitch.wire import feed
-from killswitch.wire.feed import STREAM_READINGS_MAX, FeedShape, ShapeError, StreamShape, read_stream
+from killswitch.wire.feed import (
+    STREAM_READINGS_MAX,
+    FeedShape,
+    HeartShape,
+    ShapeError,
+    StreamHeart,
+    StreamShape,
+    read_stream,
+)
 
 WALL = 1795341600.0  # 2026-11-22T10:00:00Z
 VAR = FeedShape(
@@ -482,3 +490,29 @@ def test_whatever_a_part_of_a_message_says_only_readings_come_out(name, value):
     if name in ("positions", "data"):
         said = desk(positions=value) if name == "positions" else {"data": value}
     check(stream(DESK, said))
+
+
+# --- hearts -------------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=100), st.booleans())
+def test_every_message_of_a_heart_is_a_beat_whatever_it_says_and_says_whether_it_was_kept(payload, retained):
+    shape = HeartShape(name="h", topic="traders/1/beat")
+    assert shape.subscription == "traders/1/beat"
+    assert (shape.matches("traders/1/beat"), shape.matches("traders/2/beat")) == (True, False)
+    (beat,) = feed.read(shape, "traders/1/beat", payload, retained=retained, wall=7.0)
+    assert beat == Beat(wall=7.0, feed="h", retained=retained)
+    assert list(read_stream(StreamHeart(name="w"), payload, wall=7.0)) == [Beat(wall=7.0, feed="w")]
+
+
+@pytest.mark.parametrize("topic", ["", "a/+", "#", "a/{account}", "a\0"])
+def test_a_heart_has_one_topic(topic):
+    with pytest.raises(ShapeError):
+        HeartShape(name="h", topic=topic)
+
+
+def test_a_reading_says_whether_a_broker_kept_it_even_if_it_has_a_time_of_its_own():
+    shape = FeedShape(name="f", topic="t", reading="x", value="v", time="ts")
+    (kept,) = feed.read(shape, "t", b'{"v":1,"ts":1000}', retained=True, wall=2.0)
+    (live,) = feed.read(shape, "t", b'{"v":1,"ts":1000}', retained=False, wall=2.0)
+    assert (kept.retained, kept.fresh, live.retained, live.fresh) == (True, True, False, True)

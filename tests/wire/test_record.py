@@ -14,6 +14,7 @@ from killswitch.domain.messages import (
     CauseAdded,
     CauseView,
     Commanded,
+    HeartArmed,
     LatchedTrip,
     Looked,
     Moved,
@@ -259,6 +260,13 @@ def test_a_trip_without_a_reset_is_latched_with_all_that_it_had():
     assert restored.trips == (LatchedTrip("t1", SCOPE, (again, other), "rule btc", 1005.0, "c1"),)
     assert (restored.next_n, restored.serial, restored.ended, restored.fresh) == (8, 1, frozenset(), False)
     assert restored.warnings == ()
+
+
+def test_a_dead_man_that_heard_a_beat_stays_armed_with_its_feed_each_named_once():
+    armed = [HeartArmed("d", "heart"), HeartArmed("d", "other"), HeartArmed("d", "heart")]
+    assert fold(journal(*armed)).hearts == (("d", "heart"), ("d", "other"))
+    rows = journal(*armed[:2])
+    assert fold([spoilt(rows[0]), rows[1]]).hearts == (("d", "other"),)
 
 
 def test_every_command_id_stays_used_with_its_first_answer():

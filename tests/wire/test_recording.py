@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from decimal import Decimal
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from killswitch.domain.messages import (
     BadReading,
+    Beat,
     FeedDown,
     FeedUp,
     Heard,
@@ -42,10 +44,12 @@ events = st.one_of(
         value=numbers,
         lag_s=st.floats(0, 1e9),
         fresh=st.booleans(),
+        retained=st.booleans(),
         source_at=st.one_of(st.none(), st.floats(0, 1e10)),
         merged=st.one_of(st.none(), st.builds(Merged, count=whole, total=decimals, older=whole, repeated=whole)),
     ),
     st.builds(BadReading, wall=walls, feed=texts, name=texts, labels=st.one_of(st.none(), labels), reason=texts),
+    st.builds(Beat, wall=walls, feed=texts, retained=st.booleans()),
     st.builds(FeedUp, wall=walls, feed=texts),
     st.builds(FeedDown, wall=walls, feed=texts, why=st.just("recorded")),
     st.builds(SessionUp, wall=walls, oms=texts, gateway=st.just(""), session=whole),
@@ -53,7 +57,7 @@ events = st.one_of(
     st.builds(Heard, wall=walls, oms=texts, session=whole),
     st.builds(Positions, wall=walls, call=st.just(0), session=whole, account=whole, rows=st.just(())),
     st.builds(OpenOrders, wall=walls, call=st.just(0), session=whole, account=whole, orders=st.just(())),
-    st.builds(Began, wall=walls, daemon=texts),
+    st.builds(Began, wall=walls, daemon=texts, armed=st.lists(st.tuples(texts, texts), max_size=3).map(tuple)),
     st.builds(Missing, wall=walls, lost=whole),
 )
 
@@ -70,6 +74,9 @@ def test_what_is_written_is_read_again_to_the_digit(line):
         value = line.event.value
         assert back.event.value == (value if isinstance(value, Decimal) else Decimal(repr(value)))
         assert (back.event.labels, back.event.fresh) == (line.event.labels, line.event.fresh)
+        assert back.event.retained == line.event.retained
+    if isinstance(line.event, Beat | Began):
+        assert dataclasses.replace(back.event, wall=line.event.wall) == line.event
 
 
 def reading(value, **more):
@@ -125,7 +132,12 @@ NONE = object()
         ({"labels": {"a": None}}, 'label "a" must be text or a whole number'),
         ({"labels": {"a": True}}, 'label "a" must be text or a whole number'),
         ({"vale": 1}, 'unknown key: "vale"'),
-        ({"fresh": "no"}, "fresh must be true or false"),
+        ({"fresh": "no"}, "fresh and retained must be true or false"),
+        ({"retained": "no"}, "fresh and retained must be true or false"),
+        (
+            {"value": NONE, "labels": NONE, "reading": NONE, "feed": "f", "beat": "dead"},
+            "beat must be live or retained",
+        ),
         ({"clock_s": "1"}, "clock_s must be a number"),
         ({"lag_s": 10**30}, "lag_s must be a number"),
     ],

@@ -111,6 +111,7 @@ def test_the_state_shows_rules_feeds_sessions_and_brokers():
             "breaching": [{"account": "14"}],
             "unknown": [],
             "warming": 2,
+            "armed": None,
         }
     ]
     assert state["feeds"] == [

@@ -43,7 +43,15 @@ class Warned:
     text: str
 
 
-Found: TypeAlias = Breach | Warned
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """The first beat that a rule ever heard of this feed: from now on, over restarts too, its silence counts."""
+
+    rule: str
+    feed: str
+
+
+Found: TypeAlias = Breach | Warned | Armed
 
 
 def warned(

@@ -1,4 +1,11 @@
-"""Rules on a feed as a whole: whether anything of it is heard at all.
+"""Rules on a feed as a whole: whether anything of it is heard, and whether its heart beats.
+
+Silence is plain: nothing of the feed was heard for so long, whoever is to blame. A dead-man looks at the source
+alone. A beat is a message that isn't retained, at its arrival. While our own link to the source is down the heart
+is unknown, not dead: only time with the link up is silence of the heart, so that it is dead `silent_s` after the
+last beat or, if that came later, after the link was back or the start. But where the link was down since the last
+beat, silent_s and RECONNECT_S after that beat are enough to say that nobody knows (on_stale), so that no link
+that goes up and down hides a dead heart for ever.
 
 Cost: a message looks at the rules of its own feed and leaves the agenda alone. Entries move lazily: each looks
 again when it comes due.
@@ -6,112 +13,347 @@ again when it comes due.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, assert_never
 
+from killswitch.domain.settings import DeadmanRule, OnUnknown, SilenceRule
 from killswitch.domain.undo import Table
 from killswitch.domain.view import RuleView
 from killswitch.domain.watch import ages, limit
-from killswitch.domain.watch.findings import Breach, Found
+from killswitch.domain.watch.findings import Armed, Breach, Found, warned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from decimal import Decimal
 
-    from killswitch.domain.settings import FeedRule, SilenceRule
+    from killswitch.domain.settings import FeedRule
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.watch.readings import Readings
+
+RECONNECT_S: Final = 10.0
+"""What a reconnect under way may take beyond silent_s, before the heart counts as unknown."""
+
+Said: TypeAlias = Literal["silent", "unknown", "dead"]
+"""What was found of a rule since its feed was heard last."""
 
 
 def in_words(rule: FeedRule) -> str:
     """Its limit."""
-    return f"not heard for {rule.older_than_s:g} s"
+    match rule:
+        case SilenceRule():
+            return f"not heard for {rule.older_than_s:g} s"
+        case DeadmanRule():
+            return f"no beat for {rule.silent_s:g} s"
+        case _:
+            assert_never(rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Our own link to a feed's source. `back_at`: when it was made last; None: never yet."""
+
+    up: bool = False
+    back_at: float | None = None
 
 
 class Hearts:
-    """How every such rule stands. Its findings have no labels: they concern the feed as a whole."""
+    """How every such rule stands. Its findings have no labels: they concern the feed as a whole.
+
+    `armed`: (rule, feed) of those that their first beat armed before.
+    """
 
     def __init__(
-        self, rules: tuple[FeedRule, ...], readings: Readings, undo: Undo, agenda: Agenda, started_at: float
+        self,
+        rules: tuple[FeedRule, ...],
+        readings: Readings,
+        undo: Undo,
+        agenda: Agenda,
+        started_at: float,
+        *,
+        armed: Iterable[tuple[str, str]] = (),
     ) -> None:
         self._rules: Final = {rule.name: rule for rule in rules}
         self._readings: Final = readings
         self._agenda: Final = agenda
         self._started_at: Final = started_at
         self._of_feed: Final[dict[str, tuple[FeedRule, ...]]] = {}
+        self._lines: Final[Table[str, Line]] = Table(undo)
+        self._beats: Final[Table[str, float]] = Table(undo)  # feed -> its last beat
+        self._armed: Final[Table[str, bool]] = Table(undo)
+        self._said: Final[Table[str, Said]] = Table(undo)
+        known = frozenset(armed)
         for rule in rules:
             self._of_feed[rule.feed] = (*self._of_feed.get(rule.feed, ()), rule)
-        self._silent: Final[Table[str, bool]] = Table(undo)  # rules in breach
-        for rule in rules:
-            agenda.set(("watch", "heart", rule.name), started_at + rule.older_than_s)
+            self._lines[rule.feed] = Line()
+            if isinstance(rule, DeadmanRule) and (rule.arm == "start" or (rule.name, rule.feed) in known):
+                self._armed[rule.name] = True
+            self._plan(rule)
 
     def __contains__(self, rule: str) -> bool:
         return rule in self._rules
 
+    def minds(self, feed: str) -> bool:
+        """Whether any rule is on this feed as a whole."""
+        return feed in self._of_feed
+
+    # --- what happens --------------------------------------------------------------------------------------
+
+    def link_up(self, feed: str, now: float) -> None:
+        """A link was made: from now on silence is the source's."""
+        if feed in self._of_feed:
+            self._lines[feed] = Line(up=True, back_at=now)
+            for rule in self._of_feed[feed]:
+                self._plan(rule)
+
+    def link_down(self, feed: str) -> None:
+        """Nothing is dead by this, nor unknown yet: the link may be back before anything is missed."""
+        if feed in self._of_feed:
+            self._lines[feed] = Line(up=False, back_at=self._lines[feed].back_at)
+            for rule in self._of_feed[feed]:
+                self._plan(rule)
+
+    def beat(self, feed: str, now: float) -> list[Found]:
+        """A message of that feed that a broker didn't keep."""
+        found: list[Found] = []
+        if feed not in self._of_feed:
+            return found
+        self._beats[feed] = now
+        for rule in self._of_feed[feed]:
+            if not isinstance(rule, DeadmanRule):
+                continue
+            if rule.name not in self._armed:
+                self._armed[rule.name] = True
+                found.append(Armed(rule.name, feed))
+            said = self._said.pop(rule.name)
+            if said == "dead" or (said == "unknown" and rule.on_stale is not OnUnknown.IGNORE):
+                found.append(warned("heard_again", rule, feed, f"the heart of feed {feed} beats again"))
+            self._plan(rule)
+        return found
+
     def heard(self, feed: str, now: float) -> list[Found]:
         """Something of that feed arrived, whether or not it says anything about the present."""
-        return [found for rule in self._of_feed.get(feed, ()) for found in self._look(rule, now)]
+        found: list[Found] = []
+        for rule in self._of_feed.get(feed, ()):
+            if isinstance(rule, SilenceRule):
+                found += self._look_at_silence(rule, now)
+        return found
 
     def wake(self, name: str, now: float) -> list[Found]:
         """A rule's entry of the agenda is due, or may be."""
         rule = self._rules.get(name)
-        return [] if rule is None else self._look(rule, now)
+        match rule:
+            case None:
+                return []
+            case SilenceRule():
+                return self._look_at_silence(rule, now)
+            case DeadmanRule():
+                return self._look_at_heart(rule, now)
+            case _:
+                assert_never(rule)
 
-    def _look(self, rule: SilenceRule, now: float) -> list[Found]:
-        due, entry = self._last(rule) + rule.older_than_s, ("watch", "heart", rule.name)
-        if now < due:
-            self._silent.pop(rule.name)
-            if self._agenda.when(entry) is None:
-                self._agenda.set(entry, due)
+    def _plan(self, rule: FeedRule) -> None:
+        """See that the rule is looked at when something may be due; an entry that comes too early moves itself."""
+        entry = ("watch", "heart", rule.name)
+        due, planned = self._due(rule), self._agenda.when(entry)
+        if due is not None and (planned is None or due < planned):
+            self._agenda.set(entry, due)
+
+    def _due(self, rule: FeedRule) -> float | None:
+        said = self._said.get(rule.name)
+        match rule:
+            case SilenceRule():
+                return None if said else self._last_heard(rule) + rule.older_than_s
+            case DeadmanRule():
+                if rule.name not in self._armed or said == "dead":
+                    return None
+                dues = (self._dead_at(rule), None if said else self._unknown_at(rule))
+                return min((due for due in dues if due is not None), default=None)
+            case _:
+                assert_never(rule)
+
+    # --- silence -------------------------------------------------------------------------------------------
+
+    def _look_at_silence(self, rule: SilenceRule, now: float) -> list[Found]:
+        if now < self._last_heard(rule) + rule.older_than_s:
+            self._said.pop(rule.name)
+            self._plan(rule)
             return []
-        if rule.name in self._silent:
+        if rule.name in self._said:
             return []
-        self._silent[rule.name] = True
+        self._said[rule.name] = "silent"
         silent = self._silent_s(rule, now)
-        value = limit.plain(silent)
-        scope = rule.scope.fill(())
-        return [Breach(rule.name, rule.kind, scope, (), self._sentence(rule, silent), value, repeated=False)]
+        return [_breach(rule, self._silence_text(rule, silent), silent)]
 
     def _heard_at(self, feed: str) -> float | None:
         """The newest look at anything of the feed."""
         looks = [self._readings.lane(lane).as_of for lane in self._readings.lanes(feed)]
         return max((as_of for as_of in looks if as_of is not None), default=None)
 
-    def _last(self, rule: SilenceRule) -> float:
+    def _last_heard(self, rule: SilenceRule) -> float:
         heard_at = self._heard_at(rule.feed)
         return self._started_at if heard_at is None else heard_at
 
-    def _silent_s(self, rule: SilenceRule, now: float) -> Decimal:
-        return ages.silent_s(self._last(rule), rule.older_than_s, now)
-
-    def _sentence(self, rule: SilenceRule, silent: Decimal) -> str:
-        since = "was never heard" if self._heard_at(rule.feed) is None else "was not heard"
-        began = " since the start" if self._heard_at(rule.feed) is None else ""
-        said = f"feed {rule.feed} {since} for {silent:.1f} s{began}"
+    def _silence_text(self, rule: SilenceRule, silent: Decimal) -> str:
+        if self._heard_at(rule.feed) is None:
+            said = f"feed {rule.feed} was never heard for {silent:.1f} s since the start"
+        else:
+            said = f"feed {rule.feed} was not heard for {silent:.1f} s"
         return f"{said}, the limit is {rule.older_than_s:g} s"
+
+    # --- hearts --------------------------------------------------------------------------------------------
+
+    def _last_beat(self, rule: DeadmanRule) -> float:
+        """Or the start, from which a heart has its full time."""
+        beat = self._beats.get(rule.feed)
+        return self._started_at if beat is None else beat
+
+    def _dead_at(self, rule: DeadmanRule) -> float | None:
+        """When the heart is dead unless it beats; None while the link is down."""
+        line = self._lines[rule.feed]
+        if not line.up or line.back_at is None:
+            return None
+        return max(self._last_beat(rule), line.back_at) + rule.silent_s
+
+    def _unknown_at(self, rule: DeadmanRule) -> float | None:
+        """When nobody knows any more; None where the link stood all the time since the last beat."""
+        line, last = self._lines[rule.feed], self._last_beat(rule)
+        if line.up and line.back_at is not None and line.back_at <= last:
+            return None
+        return last + rule.silent_s + RECONNECT_S
+
+    def _look_at_heart(self, rule: DeadmanRule, now: float) -> list[Found]:
+        if rule.name not in self._armed:
+            return []
+        said, dead_at, unknown_at = self._said.get(rule.name), self._dead_at(rule), self._unknown_at(rule)
+        found: list[Found] = []
+        if said != "dead" and dead_at is not None and now >= dead_at:
+            self._said[rule.name] = "dead"
+            found = [self._dead(rule, now, known=said == "unknown" and _trips_alike(rule))]
+        elif said is None and unknown_at is not None and now >= unknown_at:
+            self._said[rule.name] = "unknown"
+            found = self._unknown(rule, now)
+        self._plan(rule)
+        return found
+
+    def _dead(self, rule: DeadmanRule, now: float, *, known: bool) -> Breach:
+        """`known`: the same scope was tripped already, when nobody knew."""
+        silent = self._silent_s(rule, now)
+        return _breach(rule, self._heart_text(rule, silent), silent, repeated=known)
+
+    def _unknown(self, rule: DeadmanRule, now: float) -> list[Found]:
+        silent = self._silent_s(rule, now)
+        text = self._unknown_text(rule, silent)
+        match rule.on_stale:
+            case OnUnknown.TRIP:
+                scope = rule.fallback or rule.scope.fill(())
+                return [Breach(rule.name, rule.kind, scope, (), text, limit.plain(silent), repeated=False)]
+            case OnUnknown.WARN:
+                return [warned("stale", rule, rule.feed, text)]
+            case OnUnknown.IGNORE:
+                return []
+            case _:
+                assert_never(rule.on_stale)
+
+    def _heart_text(self, rule: DeadmanRule, silent: Decimal) -> str:
+        since = "" if rule.feed in self._beats else " since the start"
+        return f"the heart of feed {rule.feed} did not beat for {silent:.1f} s{since}, the limit is {rule.silent_s:g} s"
+
+    def _unknown_text(self, rule: DeadmanRule, silent: Decimal) -> str:
+        since = "" if rule.feed in self._beats else " since the start"
+        link = "was down meanwhile" if self._lines[rule.feed].up else "is down"
+        return (
+            f"nobody knows whether the heart of feed {rule.feed} beats: not heard for {silent:.1f} s{since}, "
+            f"the limit is {rule.silent_s:g} s, and our own link to it {link}"
+        )
 
     # --- looking from outside ------------------------------------------------------------------------------
 
+    def _silent_s(self, rule: FeedRule, now: float) -> Decimal:
+        match rule:
+            case SilenceRule():
+                return ages.silent_s(self._last_heard(rule), rule.older_than_s, now)
+            case DeadmanRule():
+                return ages.silent_s(self._last_beat(rule), rule.silent_s, now)
+            case _:
+                assert_never(rule)
+
+    def _is_dead(self, rule: DeadmanRule, now: float) -> bool:
+        dead_at = self._dead_at(rule)
+        return self._said.get(rule.name) == "dead" or (dead_at is not None and now >= dead_at)
+
     def uncalm(self, name: str, now: float) -> str | None:
-        """Why a rule isn't calm, for a reset; None when its feed is heard. Never heard isn't calm."""
+        """Why a rule isn't calm, for a reset; None when its feed is heard, its heart beats, or it isn't armed.
+
+        Never heard since the start isn't calm: it is unknown.
+        """
         rule = self._rules[name]
         silent = self._silent_s(rule, now)
-        if ages.is_past(rule.older_than_s, silent) or self._heard_at(rule.feed) is None:
-            return self._sentence(rule, silent)
-        return None
+        match rule:
+            case SilenceRule():
+                past = ages.is_past(rule.older_than_s, silent) or self._heard_at(rule.feed) is None
+                return self._silence_text(rule, silent) if past else None
+            case DeadmanRule() if rule.name not in self._armed:
+                return None
+            case DeadmanRule():
+                if not ages.is_past(rule.silent_s, silent) and rule.feed in self._beats:
+                    return None
+                dead = self._is_dead(rule, now) or self._unknown_at(rule) is None
+                return self._heart_text(rule, silent) if dead else self._unknown_text(rule, silent)
+            case _:
+                assert_never(rule)
 
     def view(self, now: float) -> tuple[RuleView, ...]:
         """The rules in the order of the configuration."""
         return tuple(self._view_of(rule, now) for rule in self._rules.values())
 
-    def _view_of(self, rule: SilenceRule, now: float) -> RuleView:
-        silent = self._silent_s(rule, now)
+    def _view_of(self, rule: FeedRule, now: float) -> RuleView:
+        match rule:
+            case SilenceRule():
+                silent = self._silent_s(rule, now)
+                past = ages.is_past(rule.older_than_s, silent)
+                seen = _Seen(ages.share_left(rule.older_than_s, silent), breaching=past)
+            case DeadmanRule():
+                seen = self._seen_of(rule, now)
+            case _:
+                assert_never(rule)
         return RuleView(
             rule=rule.name,
             owner=rule.owner,
             kind=rule.kind,
             limit=in_words(rule),
             series=1,
-            headroom=ages.share_left(rule.older_than_s, silent),
-            worst=(),
-            breaching=((),) if ages.is_past(rule.older_than_s, silent) else (),
-            unknown=(),
+            headroom=seen.headroom,
+            worst=None if seen.headroom is None else (),
+            breaching=((),) if seen.breaching else (),
+            unknown=((),) if seen.unknown else (),
+            armed=seen.armed,
+            mode=rule.mode,
         )
+
+    def _seen_of(self, rule: DeadmanRule, now: float) -> _Seen:
+        """While the link is down nobody knows how much is left."""
+        if rule.name not in self._armed:
+            return _Seen(armed=False)
+        dead_at, dead = self._dead_at(rule), self._is_dead(rule, now)
+        left = None
+        if dead_at is not None:
+            left = ages.share_left(rule.silent_s, ages.silent_s(dead_at - rule.silent_s, rule.silent_s, now))
+        unknown = not dead and ages.is_past(rule.silent_s, self._silent_s(rule, now))
+        return _Seen(left, breaching=dead, unknown=unknown, armed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    headroom: float | None = None
+    breaching: bool = False
+    unknown: bool = False
+    armed: bool | None = None
+
+
+def _breach(rule: FeedRule, text: str, silent: Decimal, *, repeated: bool = False) -> Breach:
+    return Breach(rule.name, rule.kind, rule.scope.fill(()), (), text, limit.plain(silent), repeated=repeated)
+
+
+def _trips_alike(rule: DeadmanRule) -> bool:
+    """What trips when nobody knows is what trips when it is dead."""
+    return rule.on_stale is OnUnknown.TRIP and (rule.fallback or rule.scope.fill(())) == rule.scope.fill(())

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 LaneKey: TypeAlias = tuple[str, str]
 SeriesKey: TypeAlias = "tuple[str, str, Labels]"
 
+HEART: Final = ""
+"""The lane of a feed that gives no reading: of its beats."""
+
 START_S: Final = 30.0
 """How long a feed may take to come up before its silence counts."""
 
@@ -102,7 +105,7 @@ def lanes_of(feed: FeedSpec) -> tuple[LaneKey, ...]:
     """The readings that a feed gives."""
     if feed.kind == "oms":
         return tuple((feed.name, name) for name in LISTED_BY)
-    return ((feed.name, feed.reading),) if feed.reading is not None else ()
+    return ((feed.name, feed.reading or HEART),)
 
 
 class Readings:

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from killswitch.domain.messages import BadReading, FeedDown, FeedUp, Reading, SessionDown, SessionUp
+from killswitch.domain.messages import BadReading, Beat, FeedDown, FeedUp, Reading, SessionDown, SessionUp
 from killswitch.domain.settings import FeedRule, OnUnknown, StaleRule
 from killswitch.domain.watch import kinds, limit, outlook
 from killswitch.domain.watch.doubts import DUPLICATE, FROZEN, LACKS_LABEL, NOT_FINITE, OUT_OF_ORDER
-from killswitch.domain.watch.findings import Breach, Found, Warned, warned
+from killswitch.domain.watch.findings import Armed, Breach, Found, Warned, warned
 from killswitch.domain.watch.hearts import Hearts
 from killswitch.domain.watch.judge import Judge
 from killswitch.domain.watch.memory import Memory
-from killswitch.domain.watch.readings import Silence, lanes_of
+from killswitch.domain.watch.readings import HEART, Silence, lanes_of
 from killswitch.domain.watch.roster import Roster, Watched, bad_text, concerns, frozen_text, scope_of
 from killswitch.domain.watch.shown import ALWAYS, COUNTED
 from killswitch.domain.watch.times import Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
     from decimal import Decimal
 
     from killswitch.domain.messages import Event, Labels, Merged
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from killswitch.domain.view import FeedView, RuleView
     from killswitch.domain.watch.readings import Change, LaneKey, SeriesKey
 
-__all__ = ["Breach", "Found", "Warned", "Watch"]
+__all__ = ["Armed", "Breach", "Found", "Warned", "Watch"]
 
 
 class Watch:
@@ -44,7 +44,8 @@ class Watch:
 
     Everything that changes lives in tables of `undo`: the caller commits (also after building this) or rolls
     back. Agenda entries of its own are tuples that begin with "watch" (for `wake`) and, where it `keeps` what must
-    outlive the process, with "keep" (for its memory); the caller takes them when they are due.
+    outlive the process, with "keep" (for its memory); the caller takes them when they are due. `armed`: (rule, feed)
+    of dead-men that their first beat armed before.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Watch:
         started_at: float,
         *,
         keeps: bool = False,
+        armed: Iterable[tuple[str, str]] = (),
     ) -> None:
         self._agenda: Final = agenda
         self._rules: Final = rules
@@ -67,7 +69,7 @@ class Watch:
         self._doubts: Final = self._roster.doubts
         self.memory: Final = Memory(self._roster, undo, agenda, keeps=keeps)
         self._judge: Final = Judge(self._roster, self.memory, agenda)
-        self._hearts: Final = Hearts(of_feeds, self._readings, undo, agenda, started_at)
+        self._hearts: Final = Hearts(of_feeds, self._readings, undo, agenda, started_at, armed=armed)
         for name in self._roster.rules:
             agenda.set(("watch", "rule", name), self._roster.due(name))
 
@@ -77,14 +79,16 @@ class Watch:
         """What an event means to the rules. Events that are none of theirs, or of no feed, give ()."""
         match event:
             case Reading(feed=feed) if feed in self._roster.feeds:
-                return (*self._on_reading(event, now), *self._hearts.heard(feed, now))
+                return tuple(self._on_reading(event, now))
+            case Beat(feed=feed, retained=False) if feed in self._roster.feeds:
+                return tuple(self._on_beat(event, now))
             case BadReading(feed=feed) if feed in self._roster.feeds:
                 self._doubts.add(feed, event.reason, event.merged)
                 return tuple(self._on_bad((feed, event.name), event.labels, event.reason, now))
             case FeedUp(feed=feed) if feed in self._roster.feeds:
                 self._link_up(feed, now)
             case FeedDown(feed=feed) if feed in self._roster.feeds:
-                self._readings.link_down(feed)
+                self._link_down(feed)
             case SessionUp():
                 if self._venue.session_up(event.session, event.oms):
                     for feed in self._roster.feeds_of(event.oms):
@@ -93,7 +97,7 @@ class Watch:
                 oms = self._venue.session_down(event.session)
                 if oms is not None and not self._venue.is_up(oms):
                     for feed in self._roster.feeds_of(oms):
-                        self._readings.link_down(feed)
+                        self._link_down(feed)
             case _:
                 return tuple(self._on_oms(event, now))
         return ()
@@ -143,7 +147,19 @@ class Watch:
         timing = self._readings.timing(event, value, now)
         if timing.odd is not None:
             self._doubts.count(event.feed, timing.odd)
-        return self._take((*lane, event.labels), value, now, timing, merged=merged)
+        found = self._take((*lane, event.labels), value, now, timing, merged=merged)
+        if event.fresh and not event.retained:
+            found += self._hearts.beat(event.feed, now)
+        return found + self._hearts.heard(event.feed, now)
+
+    def _on_beat(self, event: Beat, now: float) -> list[Found]:
+        feed = event.feed
+        self._roster.counts[feed] = (self._roster.counts.get(feed) or 0) + 1 + event.merged
+        if self._readings.link(feed).first_up is None:
+            self._link_up(feed, now)  # it came over it
+        if (feed, HEART) in self._roster.by_lane:
+            self._readings.heard((feed, HEART), now, now)
+        return [*self._hearts.beat(feed, now), *self._hearts.heard(feed, now)]
 
     def _on_oms(self, event: Event, now: float) -> list[Found]:
         look = self._venue.take(event, now)
@@ -168,6 +184,8 @@ class Watch:
             for name, as_of in look.proven:
                 if name in ALWAYS or self._roster.by_lane[feed, name]:
                     found += self._told(self._readings.heard((feed, name), now, as_of), now)
+            if look.alive:
+                found += self._hearts.beat(feed, now)
             found += self._hearts.heard(feed, now)
         return found
 
@@ -322,7 +340,12 @@ class Watch:
 
     # --- silence -------------------------------------------------------------------------------------------
 
+    def _link_down(self, feed: str) -> None:
+        self._readings.link_down(feed)
+        self._hearts.link_down(feed)
+
     def _link_up(self, feed: str, now: float) -> None:
+        self._hearts.link_up(feed, now)
         if self._readings.link_up(feed, now):
             for lane in lanes_of(self._roster.feeds[feed]):
                 self._look_later(lane, 0.0)
