@@ -19,6 +19,7 @@ from killswitch.domain.settings import (
     DrawdownRule,
     FeedRule,
     Label,
+    LeveledRule,
     LimitRule,
     OnUnknown,
     RateRule,
@@ -183,7 +184,7 @@ def _trips(rule: Rule) -> str:
 
 def warns_at(rule: Rule) -> str:
     """At which parts of the limit a rule warns; empty: at none."""
-    levels = rule.warn_at if isinstance(rule, LimitRule) else ()
+    levels = rule.warn_at if isinstance(rule, LeveledRule) else ()
     parts = ", ".join(f"{(part * 100).normalize():f}" for part in levels)
     return f"at {parts} % of the limit" if parts else ""
 

@@ -260,6 +260,14 @@ def test_a_feed_without_a_reading_is_a_heart(home):
     assert [feed.spec.reading for feed in config.feeds] == [None, None]
 
 
+@pytest.mark.parametrize("kind", ["rate", "drawdown", "ratio"])
+def test_rules_of_every_kind_with_a_limit_warn_before_it(home, kind):
+    row = {"rate": RATE, "drawdown": DRAWDOWN, "ratio": RATIO}[kind] | {"warn_at": [Decimal("0.5"), Decimal("0.9")]}
+    config = read(home, changed(("rule", 0, row)))
+    assert config.rules[0].warn_at == (Decimal("0.5"), Decimal("0.9"))
+    assert describe(config).rules[0].warns == "at 50, 90 % of the limit"
+
+
 def test_a_short_configuration_has_the_contract_s_defaults(home):
     config = read(
         home,
@@ -392,6 +400,7 @@ NAME = "it must be a name: 1 to 40 of A-Z a-z 0-9 _ -"
 LABEL = "a label's name is 1 to 40 of A-Z a-z 0-9 _ and doesn't begin with a digit"
 SECONDS = "it must be a number of seconds above 0, and at most a year"
 LIMIT = "a limit must be a finite number; nan and inf limit nothing"
+NO_FRACTIONS = "a limit of 0 has no fractions to warn at"
 FRACTION = "each must be a fraction of the limit: a number above 0 and below 1"
 LISTEN = "it must be host:port, such as 127.0.0.1:9464"
 WAYS = "give either user_id, api_key and secret_file, or username and password_file"
@@ -574,6 +583,10 @@ ONE_BY_ONE = [
     (("rule", 0, "warn_at", [Decimal("nan")]), f"{RULE}.warn_at: {FRACTION}"),
     (("rule", 0, "warn_at", [Decimal("0.9"), Decimal("0.5")]), f"{RULE}.warn_at: they must ascend"),
     (("rule", 0, "warn_at", [Decimal("0.9"), Decimal("0.90")]), f"{RULE}.warn_at: they must ascend"),
+    (("rule", 0, RATE | {"above": 0, "warn_at": [Decimal("0.5")]}), f"{RULE}.warn_at: {NO_FRACTIONS}"),
+    (("rule", 0, RATIO | {"above": 0, "warn_at": [Decimal("0.5")]}), f"{RULE}.warn_at: {NO_FRACTIONS}"),
+    (("rule", 0, DRAWDOWN | {"warn_at": [1]}), f"{RULE}.warn_at: {FRACTION}"),
+    (("rule", 0, OLD | {"warn_at": [Decimal("0.5")]}), f"{RULE}.warn_at: unknown key"),
     (("rule", 0, "above", 0), f"{RULE}.warn_at: a limit of 0 has no fractions to warn at"),
     (
         ("rule", 0, "on_stale", "trip"),

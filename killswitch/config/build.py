@@ -298,9 +298,17 @@ def rule(table: RuleTable) -> Rule:
                 warn_at=table.warn_at,
             )
         case RateRuleTable():
-            return RateRule(**_shape(table, table.reading), above=table.above, per_s=table.per_s, sum=table.sum)
+            return RateRule(
+                **_shape(table, table.reading),
+                above=table.above,
+                per_s=table.per_s,
+                sum=table.sum,
+                warn_at=table.warn_at,
+            )
         case DrawdownRuleTable():
-            return DrawdownRule(**_shape(table, table.reading), fall=table.fall, window_s=table.window_s)
+            return DrawdownRule(
+                **_shape(table, table.reading), fall=table.fall, window_s=table.window_s, warn_at=table.warn_at
+            )
         case RatioRuleTable():
             return RatioRule(
                 **_shape(table, table.reading),
@@ -308,6 +316,7 @@ def rule(table: RuleTable) -> Rule:
                 above=table.above,
                 window_s=table.window_s,
                 at_least=table.at_least,
+                warn_at=table.warn_at,
             )
         case StaleRuleTable(feed=str(feed)):
             template = _template(table.scope)

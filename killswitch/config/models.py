@@ -188,12 +188,14 @@ class RateRuleTable(ReadingRuleTable):
     above: v.Most
     per_s: v.Seconds
     sum: v.Flag = False
+    warn_at: v.Fractions = ()
 
 
 class DrawdownRuleTable(ReadingRuleTable):
     kind: Literal["drawdown"]
     fall: v.Above0
     window_s: v.Seconds
+    warn_at: v.Fractions = ()
 
 
 class RatioRuleTable(ReadingRuleTable):
@@ -202,6 +204,7 @@ class RatioRuleTable(ReadingRuleTable):
     above: v.Most
     window_s: v.Seconds
     at_least: v.Count = 1
+    warn_at: v.Fractions = ()
 
 
 class StaleRuleTable(SeriesRuleTable):

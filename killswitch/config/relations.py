@@ -242,6 +242,8 @@ def _rules(raw: Raw) -> Iterator[Mistake]:
     for index, row in enumerate(rows_of(raw, "rule")):
         if row.get("kind", "limit") == "limit":
             yield from _limit(row, index)
+        if row.get("warn_at") and any(type(row.get(k)) in (int, Decimal) and row[k] == 0 for k in ("above", "below")):
+            yield Mistake(("rule", index, "warn_at"), "a limit of 0 has no fractions to warn at")
         for key in ("scope", "fallback"):
             yield from _scope(raw, row.get(key), ("rule", index, key))
         if row.get("kind") == "stale" and ("feed" in row) is ("reading" in row):
@@ -282,8 +284,6 @@ def _limit(row: Raw, index: int) -> Iterator[Mistake]:
         yield Mistake(("rule", index, "below"), "above is there too: exactly one of the two")
     elif not limits:
         yield Mistake(("rule", index), "a limit is missing: exactly one of above and below")
-    if row.get("warn_at") and any(type(row[key]) in (int, Decimal) and row[key] == 0 for key in limits):
-        yield Mistake(("rule", index, "warn_at"), "a limit of 0 has no fractions to warn at")
 
 
 def _labels(raw: Raw, row: Raw, index: int, sources: list[_Source]) -> Iterator[Mistake]:

@@ -134,6 +134,7 @@ class RateRule(ReadingShape):
     above: Decimal
     per_s: float
     sum: bool = False
+    warn_at: tuple[Decimal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,7 @@ class DrawdownRule(ReadingShape):
     kind: ClassVar[str] = "drawdown"
     fall: Decimal
     window_s: float
+    warn_at: tuple[Decimal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +163,7 @@ class RatioRule(ReadingShape):
     above: Decimal
     window_s: float
     at_least: int = 1
+    warn_at: tuple[Decimal, ...] = ()
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -210,6 +213,9 @@ class DeadmanRule(RuleShape):
 
 ReadingRule: TypeAlias = LimitRule | RateRule | DrawdownRule | RatioRule | StaleRule
 """Closed: what differs between kinds is told apart in watch/kinds.py and watch/judge.py."""
+
+LeveledRule: TypeAlias = LimitRule | RateRule | DrawdownRule | RatioRule
+"""Rules that warn before their limit, at `warn_at`: fractions of it, as LimitRule says."""
 
 FeedRule: TypeAlias = SilenceRule | DeadmanRule
 """Closed: rules on a feed as a whole, in watch/hearts.py."""

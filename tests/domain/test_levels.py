@@ -5,6 +5,9 @@ from decimal import Decimal
 import pytest
 
 from killswitch.domain.watch.rules import Warned
+from tests.domain.test_peaks import drawdown
+from tests.domain.test_rates import OFTEN, rate
+from tests.domain.test_ratios import Desk, ratio
 from tests.domain.watch_bench import Bench, edges, rule, warned
 
 D = Decimal
@@ -84,6 +87,56 @@ def test_the_level_is_where_the_headroom_is_what_is_left(more, calm, near, again
 def test_a_level_near_rest_lets_go_at_rest():
     bench = up(rule(warn_at=(D("0.02"),)))  # a margin of 5 % would lie below 0
     assert said(bench, 1.0, 0.6, 1.0, 0.0, 1.0) == [["2"], [], [], [], ["2"]]
+
+
+def test_a_rate_warns_of_how_many_came_and_again_after_time_alone_took_it_back():
+    bench = Bench(rate(above=D(10), warn_at=(D("0.5"), D("0.9"))), feeds=(OFTEN,))
+    bench.up(0.0)
+    found = [[f.text for f in bench.var(1.0, 1.0)] for _ in range(10)]
+    assert [len(part) for part in found] == [0, 0, 0, 0, 1, 0, 0, 0, 1, 0]
+    text = "rule r: var came 9 times and has used 90 % of its limit, more than 10 readings in 10.0 s "
+    assert found[8] == [f"{text}(account 14; 0.0 s old)"]
+    assert edges(bench.var(1.0, 1.0)) == [("r", 14)]
+    found = [warned(bench.var(1.0, 20.0)) for _ in range(5)]
+    assert found == [[], [], [], [], ["near_limit"]]
+
+
+def test_a_sum_that_time_alone_lets_grow_warns_by_itself():
+    bench = Bench(rate(above=D(10), sum=True, warn_at=(D("0.9"),)), feeds=(OFTEN,))
+    bench.up(0.0)
+    bench.var(-4.0, 0.0)
+    assert bench.var(9.5, 5.0) == []
+    assert warned(bench.until(10.0)) == ["near_limit"]
+
+
+def test_a_drawdown_warns_of_how_far_it_fell_and_again_after_its_peak_left_the_window():
+    bench = Bench(drawdown(warn_at=(D("0.9"),)), feeds=(OFTEN,))
+    bench.up(0.0)
+    assert [warned(bench.var(v, 1.0)) for v in (100.0, 91.1, 91.0, 91.4, 91.6, 91.0)] == [
+        [],
+        [],
+        ["near_limit"],
+        [],
+        [],
+        ["near_limit"],
+    ]
+    assert warned(bench.var(91.0, 100.0)) == []  # 100 left long ago
+    (found,) = bench.var(82.0, 101.0)
+    text = "var 82.0 is 9.0 under 91.0 and has used 90 % of its limit, 10 or more under its highest in 60.0 s"
+    assert found.text == f"rule r: {text} (account 14; 0.0 s old)"
+
+
+def test_a_ratio_warns_of_its_share_once_there_are_enough_and_names_no_single_feed():
+    desk = Desk(ratio(at_least=4, warn_at=(D("0.5"),)))
+    assert [warned(desk.order(1.0)) for _ in range(3)] == [[], [], []]
+    assert warned(desk.reject(1.0)) == []  # 1 of 3 is 0.33 of 0.5, but three are too few
+    (found,) = desk.order(2.0)
+    text = "reject came 1 times to 4 of order, a share of 0.25 and has used 50 % of its limit"
+    assert (found.kind, found.feed) == ("near_limit", None)
+    assert found.text.startswith(f"rule r: {text}, above 0.5 of order in 60.0 s with 4 or more")
+    assert desk.order(3.0) == []  # 0.2 of 0.5 lets go: it is 40 %
+    assert desk.reject(4.0) != []
+    assert warned(desk.order(5.0)) == []
 
 
 def test_a_rollback_takes_a_warning_back():

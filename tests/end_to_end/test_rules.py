@@ -153,6 +153,7 @@ reading = "var"
 kind = "drawdown"
 fall = 10
 window_s = 60
+warn_at = [0.9]
 scope = { oms = "prime", account = "{account}" }
 """
 
@@ -166,6 +167,9 @@ async def test_a_fall_of_exactly_its_limit_trips_and_a_smaller_one_does_not(tmp_
             await house.pub("risk/14/var", var(value))
             await house.pub("risk/15/var", var(value / 2))
         await until(lambda: six_are_heard(house), "none of the six fell far enough")
+        warned = await house.event("near_limit")
+        assert "var 90.5 is 9.5 under 100.0 and has used 90 % of its limit" in json.dumps(warned)
+        await house.metric("killswitch_warnings_total{rule=drop}", 1)
         assert not house.trips()
         await house.pub("risk/14/var", var(90))
         name = await house.any_trip()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import Merged
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import ReadingRule
+    from killswitch.domain.settings import LeveledRule, ReadingRule
     from killswitch.domain.undo import Agenda
     from killswitch.domain.watch.kinds import Measured
     from killswitch.domain.watch.memory import Memory
@@ -55,8 +55,7 @@ class Judge:
         self._memory.recall(rule, key, now)
         match rule:
             case LimitRule():
-                found = self._place(rule, scope, key, kinds.Measured(series.value), now)
-                return found + self._near(rule, key, series, now) if rule.warn_at else found
+                return self._look(rule, scope, key, kinds.Measured(series.value), now)
             case RateRule() | RatioRule():
                 home = self._roster.home(rule, key)
                 window = (home[0], key[1], home[2])
@@ -82,6 +81,11 @@ class Judge:
                 return self._aged_by_now(rule, key, now)
             case _:
                 assert_never(rule)
+
+    def _look(self, rule: LeveledRule, scope: Scope, key: SeriesKey, measured: Measured, now: float) -> list[Found]:
+        """What was measured, against the limit and the levels before it."""
+        found = self._place(rule, scope, key, measured, now)
+        return found + self._near(rule, key, measured, now) if rule.warn_at else found
 
     def _place(self, rule: ReadingRule, scope: Scope, key: SeriesKey, measured: Measured, now: float) -> list[Found]:
         at = (rule.name, key)
@@ -119,7 +123,7 @@ class Judge:
             window, total, count = came
             windows.add(rule, window, total, now, count=count)
             self._memory.add(rule, window, total, now, count=count)
-        found += self._place(rule, scope, key, self._measure(rule, key, now), now)
+        found += self._look(rule, scope, key, self._measure(rule, key, now), now)
         grows_at = windows.grows_at(rule, key)
         if grows_at is None:
             self._agenda.clear(("watch", "sum", rule.name, key))
@@ -134,7 +138,7 @@ class Judge:
         found = self._look_back(rule, scope, key, now)
         self._memory.replace(rule, key, series.value, now)
         peaks.add(rule, key, series.value, now)
-        return found + self._place(rule, scope, key, self._measure(rule, key, now), now)
+        return found + self._look(rule, scope, key, self._measure(rule, key, now), now)
 
     def _look_back(self, rule: Counting | DrawdownRule, scope: Scope, key: SeriesKey, now: float) -> list[Found]:
         """What time alone ended before this reading is over, so that after it a breach is a new one; and what it
@@ -143,7 +147,7 @@ class Judge:
         measured = self._measure(rule, key, now)
         if (rule.name, key) in self._roster.stands and kinds.is_past(rule, measured):
             return []
-        return self._place(rule, scope, key, measured, now)
+        return self._look(rule, scope, key, measured, now)
 
     def _measure(self, rule: ReadingRule, key: SeriesKey, now: float) -> Measured:
         return kinds.measure(rule, key, self._roster, now)
@@ -175,20 +179,20 @@ class Judge:
         scopes = [scope for its, scope in watched.rules if its is rule]
         return [f for scope in scopes for f in self._aged(rule, scope, key, series, now)]
 
-    def _near(self, rule: LimitRule, key: SeriesKey, series: Series, now: float) -> list[Found]:
-        """Whether the value came to a level of warn_at. A breach says more than a warning beside it would."""
+    def _near(self, rule: LeveledRule, key: SeriesKey, measured: Measured, now: float) -> list[Found]:
+        """Whether it came to a level of warn_at. A breach says more than a warning beside it would."""
         at, steps = (rule.name, key), self._roster.levels[rule.name]
         before = self._roster.near.get(at) or 0
-        held = levels.reached(rule, steps, before, series.value)
+        held = levels.reached(rule, steps, before, measured)
         if held == before:
             return []
         self._roster.near[at] = held
         stand = self._roster.stands.get(at)
         if held < before or (stand is not None and stand.breached):
             return []
-        age_s = self._roster.age(key, series, now)
-        text = levels.sentence(rule, steps[held - 1], series.value, key[2], age_s)
-        return [warned("near_limit", rule, key[0], text)]
+        age_s = self._roster.newest_age(rule, key, now)
+        text = levels.sentence(rule, steps[held - 1], measured, key[2], age_s)
+        return [warned("near_limit", rule, key[0] or None, text)]
 
     def _held_long(self, rule: LimitRule, key: SeriesKey, now: float) -> list[Found]:
         """for_s is over, or may be: a value back inside would have ended it."""

@@ -11,7 +11,7 @@ from killswitch.domain.watch import ages, limit, windows
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
-    from killswitch.domain.settings import ReadingRule
+    from killswitch.domain.settings import LeveledRule, ReadingRule
     from killswitch.domain.watch.readings import SeriesKey
     from killswitch.domain.watch.roster import Roster
 
@@ -74,6 +74,21 @@ def is_past(rule: ReadingRule, measured: Measured) -> bool:
             return over >= rule.at_least and count > limit.EXACT.multiply(rule.above, over)
         case StaleRule():
             return ages.is_past(rule.older_than_s, measured.amount)
+        case _:
+            assert_never(rule)
+
+
+def reaches(rule: LeveledRule, measured: Measured, value: Decimal) -> bool:
+    """Whether it is at that value, or past it in the direction of the limit."""
+    match rule:
+        case LimitRule():
+            size = limit.measured(rule, measured.amount)
+            return size >= value if rule.above is not None else size <= value
+        case RateRule() | DrawdownRule():
+            return measured.amount >= value
+        case RatioRule():
+            count, over = measured.made_of
+            return over >= rule.at_least and count >= limit.EXACT.multiply(value, over)
         case _:
             assert_never(rule)
 
@@ -165,24 +180,33 @@ def sentence(rule: ReadingRule, measured: Measured, labels: Labels, age_s: float
     match rule:
         case LimitRule():
             return limit.sentence(rule, measured.amount, labels, age_s)
-        case RateRule(sum=True):
-            said = f"{rule.reading} adds up to {limit.plain(measured.amount)}"
-        case RateRule():
-            said = f"{rule.reading} came {limit.plain(measured.amount)} times"
-        case DrawdownRule():
-            value, highest = map(limit.plain, measured.made_of)
-            said = f"{rule.reading} {value} is {limit.plain(measured.amount)} under {highest}"
-        case RatioRule():
-            count, over = map(limit.plain, measured.made_of)
-            said = (
-                f"{rule.reading} came {count} times to {over} of {rule.over}, a share of {limit.plain(measured.amount)}"
-            )
+        case RateRule() | DrawdownRule() | RatioRule():
+            said = f"{told(rule, measured)}, {in_words(rule)}"
         case StaleRule():
-            held = f"{rule.reading} was not heard for {measured.amount:.1f} s, the limit is {rule.older_than_s:g} s"
-            return f"{held} ({limit.named(labels, f'{age_s:.1f} s old')})"
+            said = f"{rule.reading} was not heard for {measured.amount:.1f} s, the limit is {rule.older_than_s:g} s"
         case _:
             assert_never(rule)
-    return f"{said}, {in_words(rule)} ({limit.named(labels, f'{age_s:.1f} s old')})"
+    return f"{said} ({limit.named(labels, f'{age_s:.1f} s old')})"
+
+
+def told(rule: LeveledRule, measured: Measured) -> str:
+    """What was measured, such as "position 50.0" or "reject came 3 times to 4 of order, a share of 0.75"."""
+    amount = limit.plain(measured.amount)
+    match rule:
+        case LimitRule():
+            return f"{rule.reading} {amount}"
+        case RateRule(sum=True):
+            return f"{rule.reading} adds up to {amount}"
+        case RateRule():
+            return f"{rule.reading} came {amount} times"
+        case DrawdownRule():
+            value, highest = map(limit.plain, measured.made_of)
+            return f"{rule.reading} {value} is {amount} under {highest}"
+        case RatioRule():
+            count, over = map(limit.plain, measured.made_of)
+            return f"{rule.reading} came {count} times to {over} of {rule.over}, a share of {amount}"
+        case _:
+            assert_never(rule)
 
 
 def drawn(rule: ReadingRule, measured: Measured) -> tuple[Decimal, tuple[Decimal, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.settings import Label, LimitRule, RatioRule, StaleRule, TemplateError
+from killswitch.domain.settings import Label, LeveledRule, RatioRule, StaleRule, TemplateError
 from killswitch.domain.undo import Table
 from killswitch.domain.watch import kinds, limit, windows
 from killswitch.domain.watch.doubts import IN_WORDS, Doubts
@@ -69,7 +69,7 @@ class Roster:
         self.lanes_of: Final[dict[str, tuple[LaneKey, ...]]] = {
             rule.name: tuple(lane for lane, its in self.by_lane.items() if rule in its) for rule in rules
         }
-        self.levels: Final = {rule.name: levels_of(rule) for rule in rules if isinstance(rule, LimitRule)}
+        self.levels: Final = {rule.name: levels_of(rule) for rule in rules if isinstance(rule, LeveledRule)}
         # What a feed's age and silence are told of: the readings that rules watch, else those it always has.
         self.told: Final[dict[str, tuple[LaneKey, ...]]] = {feed.name: self._told(feed) for feed in feeds}
         self.venue: Final = Venue(undo)
