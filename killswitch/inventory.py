@@ -30,7 +30,7 @@ from killswitch.domain.settings import (
     SilenceRule,
     StaleRule,
 )
-from killswitch.domain.watch.shown import LISTED_BY
+from killswitch.domain.watch.shown import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -194,8 +194,7 @@ def _sources(config: Config, rule: ReadingRule) -> tuple[str, ...]:
     return tuple(
         feed.spec.name
         for feed in config.feeds
-        if feed.spec.reading in rule.reads
-        or (feed.spec.kind == "oms" and any(name in LISTED_BY for name in rule.reads))
+        if feed.spec.reading in rule.reads or (feed.spec.kind == "oms" and any(name in BUILT_IN for name in rule.reads))
     )
 
 
@@ -349,7 +348,7 @@ def _about_rule(config: Config, rule: Rule) -> Iterator[str]:
     others = [
         feed.spec.oms
         for feed in config.feeds
-        if feed.spec.kind == "oms" and feed.spec.oms != rule.scope.oms and any(name in LISTED_BY for name in rule.reads)
+        if feed.spec.kind == "oms" and feed.spec.oms != rule.scope.oms and any(name in BUILT_IN for name in rule.reads)
     ]
     if others and any(isinstance(part, Label) for part in parts):
         yield (

@@ -16,9 +16,7 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
-    OpenOrders,
-    Positions,
-    PriceHeld,
+    Listed,
     Reading,
     RestsOn,
     SessionDown,
@@ -27,7 +25,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.undo import Agenda, Undo
 from killswitch.domain.watch.readings import lanes_of
 from killswitch.domain.watch.rules import Armed, Breach, Watch
-from killswitch.domain.watch.shown import PRICE
+from killswitch.domain.watch.shown import PRICE, WORTHS
 from killswitch.wire.announce import scope_json
 from killswitch.wire.recording import Began, Line, Missing, RecordingError, decode
 
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from killswitch.domain.scope import Scope
     from killswitch.domain.watch.outlook import Standing
     from killswitch.domain.watch.rules import Found
+    from killswitch.domain.watch.shown import Told
     from killswitch.wire.recording import Recorded
 
 ENDS: Final = ".jsonl"
@@ -109,7 +108,7 @@ class Rehearsal:
         # Where a recording has no start: the session of each OMS, and the accounts taken for listed on it.
         self._guessed: dict[str, tuple[int, set[int]]] = {}
         self._guessing = False
-        self._priced: set[tuple[str, str]] = set()  # and the instruments taken for subscribed to
+        self._rested: set[Told] = set()  # and the readings of which it is said, or guessed, what they rest on
         self._armed: set[tuple[str, str]] = set()
 
     def take(self, line: Line) -> Iterator[Rehearsed]:
@@ -147,7 +146,7 @@ class Rehearsal:
         self._agenda = Agenda(self._undo)
         self._wall, self._clock_s, self._ahead_s = line.event.wall, line.clock_s, 0.0
         self._now = line.event.wall if line.clock_s is None else line.clock_s
-        self._guessed, self._priced, self._guessing = {}, set(), not isinstance(line.event, Began)
+        self._guessed, self._rested, self._guessing = {}, set(), not isinstance(line.event, Began)
         if isinstance(line.event, Began):
             self._armed.update(line.event.armed)
         self._watch = Watch(self._feeds, self._rules, self._undo, self._agenda, self._now, armed=self._armed)
@@ -202,20 +201,23 @@ class Rehearsal:
                 if oms_of is None or oms_of not in self._guessed:
                     return
                 session, accounts = self._guessed[oms_of]
-                if event.name == PRICE:
-                    yield from self._guess_price(event, oms_of, session)
-                elif account.isdecimal() and int(account) not in accounts:
+                if account.isdecimal() and int(account) not in accounts:
                     accounts.add(int(account))
                     yield from _listed(session, int(account), event.wall)
+                yield from self._guess_rests(event, oms_of, session)
+            case RestsOn(oms=oms, name=name, labels=labels):
+                self._rested.add((oms, name, labels))
 
-    def _guess_price(self, event: Reading, oms: str, session: int) -> Iterator[Event]:
-        instrument = dict(event.labels).get("instrument", "")
-        if instrument.isdecimal() and (oms, instrument) not in self._priced:
-            self._priced.add((oms, instrument))
-            yield PriceHeld(wall=event.wall, oms=oms, session=session, instrument=int(instrument))
-            yield RestsOn(
-                wall=event.wall, oms=oms, name=PRICE, labels=event.labels, instruments=(instrument,), lacks=""
-            )
+    def _guess_rests(self, event: Reading, oms: str, session: int) -> Iterator[Event]:
+        """A price is taken for subscribed to on that session, and a sum for one that rests on no price."""
+        told, instrument = (oms, event.name, event.labels), dict(event.labels).get("instrument", "")
+        if event.name not in (PRICE, *WORTHS) or told in self._rested:
+            return
+        self._rested.add(told)
+        prices = (instrument,) if event.name == PRICE and instrument.isdecimal() else ()
+        for held in prices:
+            yield Listed(wall=event.wall, session=session, what="prices", which=int(held))
+        yield RestsOn(wall=event.wall, oms=oms, name=event.name, labels=event.labels, instruments=prices, lacks="")
 
     def _events(self, event: Recorded) -> tuple[Event, ...]:
         match event:
@@ -255,8 +257,8 @@ class Rehearsal:
 
 def _listed(session: int, account: int, wall: float) -> tuple[Event, ...]:
     return (
-        Positions(wall=wall, call=0, session=session, account=account, rows=()),
-        OpenOrders(wall=wall, call=0, session=session, account=account, orders=()),
+        Listed(wall=wall, session=session, what="positions", which=account),
+        Listed(wall=wall, session=session, what="orders", which=account),
     )
 
 

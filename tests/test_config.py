@@ -412,7 +412,7 @@ JOURNAL = "it must be sqlite:/// and a path; other databases are not built yet"
 ADDRESS = "it must be an address that begins with ws:// or wss://"
 USERINFO = "an address carries no user and no password: they have keys of their own"
 RULE = 'rule "btc-position"'
-BUILT_IN = "cancel, hold, margin_usage, open_orders, order, position, price, reject, trade, var"
+BUILT_IN = "cancel, equity, hold, margin_usage, open_notional, open_orders, order, position, price, reject, trade, var"
 
 KIND = 'it must be "limit" or "rate" or "drawdown" or "ratio" or "stale" or "deadman"'
 ACCOUNT = "unknown key; did you mean account?"
@@ -469,6 +469,8 @@ ONE_BY_ONE = [
     (("oms", 0, "quotes", False), 'oms "prime".quotes: unknown key'),
     (("feed", 1, "topics", "a"), 'feed "var".topics: unknown key; did you mean topic?'),
     (("feed", 0, "topic", "a"), 'feed "positions".topic: unknown key'),
+    (("feed", 1, "numeraire", "USD"), 'feed "var".numeraire: unknown key'),
+    (("feed", 0, "numeraire", " "), 'feed "positions".numeraire: it must not be empty'),
     (("rule", 0, "abvoe", 3), f"{RULE}.abvoe: unknown key; did you mean above?"),
     (("rule", 0, "scope", "acount", 3), f"{RULE}.scope.acount: unknown key; did you mean account?"),
     (("rule", 1, "fallback", "usr", 3), 'rule "var-limit".fallback.usr: unknown key; did you mean user?'),
@@ -1126,3 +1128,21 @@ def test_shadow_reaches_the_core_for_the_daemon_and_for_rules_of_every_kind(home
         (rule,) = read(home, changed(("rule", [row | {"mode": "shadow"}]))).rules
         assert rule.mode == "shadow", row
     assert read(home, sample(), env={"KILLSWITCH_DAEMON__MODE": "shadow"}).daemon.mode == "shadow"
+
+
+def test_an_equity_of_another_feed_needs_no_numeraire_and_an_oms_s_own_is_built_with_it(home):
+    tables = changed(("feed", 1, "reading", "equity"), ("rule", 1, "reading", "equity"))
+    assert read(home, tables).feeds[0].spec.numeraire is None
+    tables["feed"][0]["numeraire"] = "USD"
+    assert read(home, tables).feeds[0].spec.numeraire == "USD"
+
+
+@pytest.mark.parametrize("reading", ["equity", "open_notional"])
+def test_what_is_told_in_one_product_says_in_which(home, reading):
+    sentence = (
+        f'feed "positions".numeraire: it is missing: rule "btc-position" reads {reading}, which is told in one '
+        'product, such as "USD"'
+    )
+    change = (("rule", 0, "reading", reading), ("rule", 0, "where", NONE))
+    assert mistakes(home, changed(*change)) == [sentence]
+    assert said(home, changed(*change, ("feed", 0, "numeraire", "USD"))) == []

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from killswitch.domain.messages import (
     BadReading,
@@ -22,13 +22,13 @@ from killswitch.domain.messages import (
     FeedUp,
     Heard,
     Instruments,
+    Listed,
     OpenOrders,
     OrderEnded,
     OrderRejected,
     OrderWorking,
     Positions,
     PositionSeen,
-    PriceHeld,
     PriceSeen,
     Reading,
     SessionDown,
@@ -262,7 +262,7 @@ class _Lines:
             if feed.kind == "oms" and feed.oms is not None:
                 self._feeds_of[feed.oms] = (*self._feeds_of.get(feed.oms, ()), feed.name)
         self._undo = Undo()
-        self._venue = Venue(self._undo)
+        self._venue = Venue(held, self._undo)
 
     def of(self, event: Event, now: float) -> Iterator[Line]:
         match event:
@@ -288,14 +288,14 @@ class _Lines:
             return
         match event:
             case Positions() | OpenOrders():
-                yield Line(event, now)
+                what: Literal["positions", "orders"] = "positions" if isinstance(event, Positions) else "orders"
+                yield Line(Listed(wall=event.wall, session=event.session, what=what, which=event.account), now)
             case Heard() | PositionSeen() | OrderWorking() | OrderEnded() if look.alive:
                 yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
             case OrderRejected() | TradeSeen() | PriceSeen() | Instruments() if look.alive:
                 yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
         if look.held is not None and isinstance(event, PriceSeen):
-            held = PriceHeld(wall=event.wall, oms=look.oms, session=event.session, instrument=look.held)
-            yield Line(held, now)
+            yield Line(Listed(wall=event.wall, session=event.session, what="prices", which=look.held), now)
         for rests in look.rests:
             yield Line(rests, now)
         for feed in self._feeds_of[look.oms]:

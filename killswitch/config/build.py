@@ -203,6 +203,7 @@ def _feed(table: FeedTable) -> Feed:
                 stale_after_s=table.stale_after_s,
                 oms=table.oms,
                 snapshot_every_s=table.snapshot_every_s,
+                numeraire=table.numeraire,
             )
             return Feed(spec=spec)
         case MqttFeedTable():

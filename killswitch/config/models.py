@@ -112,6 +112,7 @@ class OmsFeedTable(Table):
     oms: v.Name
     stale_after_s: v.Seconds
     snapshot_every_s: v.Seconds = 60.0
+    numeraire: v.Said | None = None
 
 
 class MqttFeedTable(Table):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from killswitch.config.addresses import labels_of
 from killswitch.config.mistakes import Loc, Mistake, Raw, rows_of
 from killswitch.config.values import as_seconds, is_label, is_name
-from killswitch.domain.watch.shown import COUNTED
+from killswitch.domain.watch.shown import COUNTED, WORTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,6 +21,8 @@ OMS_READINGS: Final[dict[str, tuple[str, ...]]] = {
     "position": ("account", "product"),
     "hold": ("account", "product"),
     "open_orders": ("account", "instrument"),
+    "open_notional": ("account", "instrument"),
+    "equity": ("account",),
     "price": ("instrument",),
     **dict.fromkeys(COUNTED, ("account", "instrument", "user")),
 }
@@ -260,6 +262,21 @@ def _rules(raw: Raw) -> Iterator[Mistake]:
         yield from _labels(raw, row, index, sources)
         if row.get("kind") == "ratio":
             yield from _over(row, index, sources)
+    yield from _numeraires(raw)
+
+
+def _numeraires(raw: Raw) -> Iterator[Mistake]:
+    """What is worked out in one product says in which."""
+    others = {_text(feed, "reading") for feed in rows_of(raw, "feed") if feed.get("kind") != "oms"}
+    for index, feed in enumerate(rows_of(raw, "feed")):
+        if feed.get("kind") != "oms" or "numeraire" in feed:
+            continue
+        for rule in rows_of(raw, "rule"):
+            reading, oms = _text(rule, "reading"), _text(_table(rule, "scope"), "oms")
+            if reading in WORTHS.keys() - others and oms == _text(feed, "oms"):
+                why = f'rule "{_text(rule, "name")}" reads {reading}, which is told in one product, such as "USD"'
+                yield Mistake(("feed", index, "numeraire"), f"it is missing: {why}")
+                break
 
 
 def _on_feed(raw: Raw, row: Raw, index: int) -> Iterator[Mistake]:

@@ -389,12 +389,15 @@ class FeedDown(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PriceHeld(Event):
-    """Of a recording only: from here on this session hears the prices of an instrument."""
+class Listed(Event):
+    """Of a recording only: from here on this session shows a list of an account, or the prices of an instrument.
 
-    oms: str
+    What it showed are readings of their own.
+    """
+
     session: int
-    instrument: int
+    what: Literal["positions", "orders", "prices"]
+    which: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,6 +238,7 @@ class FeedSpec:
     reading: str | None = None
     snapshot_every_s: float = 60.0
     timed: bool = False
+    numeraire: str | None = None  # the product that an OMS feed tells equity and notionals in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,10 +33,8 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    Listed,
     Merged,
-    OpenOrders,
-    Positions,
-    PriceHeld,
     Reading,
     RestsOn,
     SessionDown,
@@ -53,6 +51,7 @@ LINE_MAX: Final = 16 * 1024
 TEXT_MAX: Final = 500
 DIGITS_MAX: Final = 400
 
+_WHOSE: Final = {"positions": "account", "orders": "account", "prices": "instrument"}
 _AT: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -77,13 +76,13 @@ class Missing(Event):
     lost: int
 
 
-Oms: TypeAlias = SessionUp | SessionDown | Heard | Positions | OpenOrders | PriceHeld
+Oms: TypeAlias = SessionUp | SessionDown | Heard | Listed
 Recorded: TypeAlias = Reading | BadReading | Beat | FeedUp | FeedDown | Oms | RestsOn | Began | Missing
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line. A reading without feed has the feed "". Lists are empty: their rows are readings of their own."""
+    """One line. A reading without feed has the feed ""."""
 
     event: Recorded
     clock_s: float | None = None
@@ -102,6 +101,8 @@ def encode(line: Line) -> str:
     said["at"] = json.dumps(said["at"])
     # Put together by hand: json would write a Decimal as text, or round it to a float.
     text = "{" + ",".join(f'"{name}":{value}' for name, value in said.items()) + "}"
+    if len(text) > LINE_MAX:
+        raise RecordingError("the line is too long")
     # A lone surrogate can't be written as UTF-8; escaped it can.
     return text if _is_utf8(text) else text.encode("ascii", "backslashreplace").decode()
 
@@ -133,12 +134,8 @@ def _said(event: Recorded) -> dict[str, Any]:
             return {"oms": event.oms, "session": event.session, "saw": "down"}
         case Heard():
             return {"oms": event.oms, "session": event.session, "saw": "heard"}
-        case Positions():
-            return {"session": event.session, "saw": "positions", "account": event.account}
-        case OpenOrders():
-            return {"session": event.session, "saw": "orders", "account": event.account}
-        case PriceHeld():
-            return {"oms": event.oms, "session": event.session, "saw": "prices", "instrument": event.instrument}
+        case Listed():
+            return {"session": event.session, "saw": event.what, _WHOSE[event.what]: event.which}
         case RestsOn():
             lacks = {"lacks": event.lacks} if event.lacks else {}
             told = {"oms": event.oms, "reading": event.name, "labels": dict(event.labels)}
@@ -314,11 +311,9 @@ def _link(keys: _Keys, wall: float) -> FeedUp | FeedDown:
 
 def _session(keys: _Keys, wall: float) -> Oms:
     saw, session = keys.text("saw"), keys.whole("session")
-    if saw in ("positions", "orders"):
-        account = keys.whole("account")
-        if saw == "positions":
-            return Positions(wall=wall, call=0, session=session, account=account, rows=())
-        return OpenOrders(wall=wall, call=0, session=session, account=account, orders=())
+    match saw:
+        case "positions" | "orders" | "prices":
+            return Listed(wall=wall, session=session, what=saw, which=keys.whole(_WHOSE[saw]))
     oms = keys.text("oms")
     match saw:
         case "up":
@@ -327,8 +322,6 @@ def _session(keys: _Keys, wall: float) -> Oms:
             return SessionDown(wall=wall, oms=oms, gateway="", session=session, why="recorded")
         case "heard":
             return Heard(wall=wall, oms=oms, session=session)
-        case "prices":
-            return PriceHeld(wall=wall, oms=oms, session=session, instrument=keys.whole("instrument"))
         case _:
             raise RecordingError("saw must be up, down, heard, positions, orders or prices")
 

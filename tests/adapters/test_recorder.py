@@ -89,7 +89,7 @@ def test_an_oms_s_events_are_recorded_as_the_readings_that_the_rules_take(tmp_pa
     seen = [(e.name, str(e.value)) for line in lines(path) if isinstance(e := line.event, Reading)]
     assert seen == [("position", "49.50"), ("hold", "1"), ("order", "1"), ("open_orders", "1")]
     kinds = [type(line.event).__name__ for line in lines(path)]
-    assert kinds == ["Began", "SessionUp", "Positions", "Reading", "Reading", "OpenOrders", "Heard", *["Reading"] * 2]
+    assert kinds == ["Began", "SessionUp", "Listed", "Reading", "Reading", "Listed", "Heard", *["Reading"] * 2]
 
 
 def test_files_are_bounded_in_size_and_number_and_hold_the_newest(tmp_path):

@@ -17,10 +17,10 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    Listed,
     Merged,
-    OpenOrders,
-    Positions,
     Reading,
+    RestsOn,
     SessionDown,
     SessionUp,
 )
@@ -34,6 +34,7 @@ decimals = st.decimals(allow_nan=False, allow_infinity=False)
 floats = st.floats(allow_nan=False, allow_infinity=False)
 numbers = st.one_of(decimals, floats)
 whole = st.integers(0, 10**9)
+ids = st.sets(st.integers(1, 10**18).map(str), max_size=4).map(lambda held: tuple(sorted(held)))
 events = st.one_of(
     st.builds(
         Reading,
@@ -55,8 +56,10 @@ events = st.one_of(
     st.builds(SessionUp, wall=walls, oms=texts, gateway=st.just(""), session=whole),
     st.builds(SessionDown, wall=walls, oms=texts, gateway=st.just(""), session=whole, why=st.just("recorded")),
     st.builds(Heard, wall=walls, oms=texts, session=whole),
-    st.builds(Positions, wall=walls, call=st.just(0), session=whole, account=whole, rows=st.just(())),
-    st.builds(OpenOrders, wall=walls, call=st.just(0), session=whole, account=whole, orders=st.just(())),
+    st.builds(Listed, wall=walls, session=whole, what=st.sampled_from(["positions", "orders", "prices"]), which=whole),
+    st.builds(
+        RestsOn, wall=walls, oms=texts, name=texts, labels=labels, instruments=ids, lacks=st.one_of(st.just(""), texts)
+    ),
     st.builds(Began, wall=walls, daemon=texts, armed=st.lists(st.tuples(texts, texts), max_size=3).map(tuple)),
     st.builds(Missing, wall=walls, lost=whole),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -30,15 +31,22 @@ class Holdings:
         self._counts: Table[tuple[Account, str], int] = Table(undo)
         # A Table an account, so that one order's event costs one entry. An empty one left behind by a
         # rollback says nothing: an account counts as listed by _instruments.
-        self._orders: dict[Account, Table[OrderKey, str]] = {}
+        self._orders: dict[Account, Table[OrderKey, Order]] = {}
+        self.changes: list[tuple[Order | None, Order | None]] = []
+        """What the last event changed of the open orders: before and after. Not kept from event to event."""
 
     def knows(self, oms: str, order: Order) -> bool:
         """The order stands in the last list of its account, or an event has shown it since, and not its end."""
         key, account = _key(order), (oms, str(order.account))
         return key is not None and account in self._instruments and key in self._orders[account]
 
+    def instruments(self, account: Account) -> tuple[str, ...]:
+        """Those of which an account that was listed had orders, in order."""
+        return tuple(sorted(self._instruments.get(account) or ()))
+
     def take(self, oms: str, event: Event) -> Showing:
         """What an event of a live session's OMS showed of positions and orders."""
+        self.changes = []
         match event:
             case Positions():
                 return self._positions((oms, str(event.account)), event)
@@ -76,12 +84,12 @@ class Holdings:
     def _open_orders(self, account: Account, event: OpenOrders) -> Showing:
         """The list replaces what was known. With rows that can't be read a lower count is no knowledge."""
         unsure = event.unreadable > 0
-        now_there: dict[OrderKey, str] = {}
+        now_there: dict[OrderKey, Order] = {}
         for row, order in enumerate(event.orders):
             if order.instrument is None:
                 unsure = True
             else:
-                now_there[_key(order) or ("row", row)] = str(order.instrument)
+                now_there[_key(order) or ("row", row)] = order
         before = {i: self._count(account, i) for i in self._instruments.get(account) or ()}
         orders = self._orders.setdefault(account, Table(self._undo))
         if account not in self._instruments:
@@ -89,13 +97,13 @@ class Holdings:
         for key in orders:
             if key not in now_there and not unsure:
                 self._put(account, key, None)
-        for key, instrument in now_there.items():
-            self._put(account, key, instrument)
+        for key, order in now_there.items():
+            self._put(account, key, order)
         instruments = sorted(self._instruments[account])
         seen = tuple(self._seen(account, i) for i in instruments)
         if not unsure:
             return seen, ()
-        listed = {i: sum(1 for v in now_there.values() if v == i) for i in before}
+        listed = Counter(str(order.instrument) for order in now_there.values())
         lower = [labels_of(account, instrument=i) for i in sorted(before) if listed[i] < before[i]]
         return seen, tuple(Doubt("open_orders", ls, UNREADABLE) for ls in [*lower, labels_of(account)])
 
@@ -107,22 +115,25 @@ class Holdings:
         if key is None or (working and order.instrument is None):
             return (), (Doubt("open_orders", labels_of(account), UNREADABLE),)
         before = self._orders[account].get(key)
-        self._put(account, key, str(order.instrument) if working else None)
-        touched = {before, str(order.instrument) if working else None} - {None}
-        return tuple(self._seen(account, i) for i in sorted(t for t in touched if t is not None)), ()
+        self._put(account, key, order if working else None)
+        touched = {str(held.instrument) for held in (before, order if working else None) if held is not None}
+        return tuple(self._seen(account, i) for i in sorted(touched)), ()
 
-    def _put(self, account: Account, key: OrderKey, instrument: str | None) -> None:
+    def _put(self, account: Account, key: OrderKey, order: Order | None) -> None:
         orders = self._orders[account]
         before = orders.get(key)
-        if before == instrument:
+        if before == order:
             return
+        self.changes.append((before, order))
         if before is not None:
-            self._counts[account, before] = self._count(account, before) - 1
+            instrument = str(before.instrument)
+            self._counts[account, instrument] = self._count(account, instrument) - 1
             del orders[key]
-        if instrument is not None:
+        if order is not None:
+            instrument = str(order.instrument)
             self._know(self._instruments, account, instrument)
             self._counts[account, instrument] = self._count(account, instrument) + 1
-            orders[key] = instrument
+            orders[key] = order
 
     def _count(self, account: Account, instrument: str) -> int:
         return self._counts.get((account, instrument)) or 0

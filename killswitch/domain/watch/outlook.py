@@ -97,7 +97,7 @@ def _of_absent(roster: Roster, rule: ReadingRule, labels: Labels, now: float) ->
             return _of_warmth(roster, rule, (feed, name, labels), now)
     for feed, name in roster.lanes_of[rule.name]:
         oms = roster.feeds[feed].oms
-        if oms is not None and (why := roster.venue.why_not(oms, name, labels)):
+        if oms is not None and (why := roster.venue.why_not(oms, name, labels, now)):
             return f"{kinds.subject(rule)} was never heard ({limit.named(labels, why)})"
     return f"{kinds.subject(rule)} was never heard ({limit.named(labels)})"
 

@@ -9,17 +9,15 @@ oldest of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from killswitch.domain.undo import Table
-from killswitch.domain.watch.shown import EVENTS, LISTED_BY, PRICE, PRICES
+from killswitch.domain.watch.shown import EVENTS, LISTED_BY, NOTIONAL, PRICE, PRICES, WORTHS
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
     from killswitch.domain.undo import Undo
-
-Told: TypeAlias = "tuple[str, str, Labels]"
-"""(OMS, reading, labels)"""
+    from killswitch.domain.watch.shown import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +35,13 @@ class Proofs:
     def __init__(self, undo: Undo) -> None:
         self._sessions: Table[int, str] = Table(undo)
         self._heard: Table[int, float] = Table(undo)
+        self._newest: Table[str, float] = Table(undo)  # OMS -> when any session of it was heard
         self._listed: Table[tuple[int, str], frozenset[str]] = Table(undo)
         """(session, list or subscription) -> accounts, or instruments"""
         self._kept: Table[tuple[str, str, str], float] = Table(undo)  # from sessions that are gone
         self._rests: Table[Told, Rests] = Table(undo)
+        self._needy: Table[tuple[str, str], tuple[int, int]] = Table(undo)
+        """(OMS, reading) -> how many need prices, or lack something; and how many do without"""
 
     # --- sessions
 
@@ -79,6 +80,9 @@ class Proofs:
 
     def hear(self, session: int, now: float) -> None:
         self._heard[session] = now
+        oms = self._sessions.get(session)
+        if oms is not None:
+            self._newest[oms] = now
 
     def show(self, session: int, what: str, which: str) -> bool:
         """Something was listed, or is subscribed to, on a session. True: it wasn't before."""
@@ -119,14 +123,41 @@ class Proofs:
             if rests is None:
                 return None
             return rests.until if rests.lacks else self._of_prices(oms, rests.instruments)
+        if name in WORTHS:
+            return self._of_worth((oms, name, labels))
         what = LISTED_BY.get(name)
         if what is None:
             return None
         which = "" if what == EVENTS else dict(labels).get("account")
         return None if which is None else self.at(oms, what, which)
 
+    def _of_worth(self, told: Told) -> float | None:
+        """The older of the list and of the oldest price that it needs."""
+        oms, name, labels = told
+        rests = self._rests.get(told)
+        if rests is None and name != NOTIONAL:
+            return None
+        if rests is not None and rests.lacks:
+            return rests.until
+        listed_at = self.at(oms, WORTHS[name], dict(labels).get("account", ""))
+        if rests is None or not rests.instruments or listed_at is None:
+            return listed_at  # of an instrument without any order ever there is nothing to price
+        priced_at = self._of_prices(oms, rests.instruments)
+        return None if priced_at is None else min(listed_at, priced_at)
+
     def _of_prices(self, oms: str, instruments: frozenset[str]) -> float | None:
-        """The oldest of these prices; `instruments` isn't empty. Never later than what holds."""
+        """The oldest of these prices; None where one was never proven, or there is none."""
+        if not instruments:
+            return None
+        whole = [
+            heard
+            for session, its_oms in self._sessions.items()
+            if its_oms == oms
+            and (heard := self._heard.get(session)) is not None
+            and instruments <= (self._listed.get((session, PRICES)) or frozenset())
+        ]
+        if whole and max(whole) == self._newest.get(oms):
+            return max(whole)  # as a rule: one session hears them all, and was heard just now
         times = [self.at(oms, PRICES, instrument) for instrument in instruments]
         return None if None in times else min(t for t in times if t is not None)
 
@@ -139,7 +170,48 @@ class Proofs:
         if lacks and before is not None:
             until = before.until if before.lacks else self.proven_at(*told)
         self._rests[told] = Rests(instruments, lacks, until)
+        needy, bare = self._needy.get(told[:2]) or (0, 0)
+        was = 0 if before is None else 1 if before.instruments or before.lacks else -1
+        now_is = 1 if instruments or lacks else -1
+        needy += (now_is > 0) - (was > 0)
+        bare += (now_is < 0) - (was < 0)
+        self._needy[told[:2]] = (needy, bare)
         return True
+
+    def oldest(self, told: Told, now: float) -> str:
+        """What a sum has that is the oldest, in words; "" for other readings."""
+        rests = self._rests.get(told)
+        if rests is None or told[1] not in WORTHS:
+            return ""
+        oms, account = told[0], dict(told[2]).get("account", "")
+        parts = [(self.at(oms, WORTHS[told[1]], account), "its list")]
+        parts += [(self.at(oms, PRICES, i), f"the price of instrument {i}") for i in sorted(rests.instruments)]
+        for at, what in parts:
+            if at is None:
+                return f"{what} was never heard"
+        at, what = min(((at, what) for at, what in parts if at is not None), key=lambda part: part[0])
+        return f"{what} was not heard for {now - at:.1f} s"
+
+    def worth_heard(self, session: int, oms: str, name: str, now: float) -> float | None:
+        """As of when, at best, a sum of this kind is known to hold now that this session was heard. None: not by it."""
+        listed, priced = self.shows(session, WORTHS[name]), self.shows(session, PRICES)
+        if not (listed or priced):
+            return None
+        listed_at = now if listed else self._latest(oms, WORTHS[name])
+        needy, bare = self._needy.get((oms, name)) or (0, 0)
+        if bare or not needy or listed_at is None:
+            return listed_at
+        priced_at = now if priced else self._latest(oms, PRICES)
+        return None if priced_at is None else min(listed_at, priced_at)
+
+    def _latest(self, oms: str, what: str) -> float | None:
+        """When a live session that has listed such a thing was heard last."""
+        times = [
+            self._heard.get(session)
+            for session, its_oms in self._sessions.items()
+            if its_oms == oms and self.shows(session, what)
+        ]
+        return max((t for t in times if t is not None), default=None)
 
     def lacks(self, told: Told) -> str:
         """Why a reading can't be told; "" for one that can, or of which nothing is known."""

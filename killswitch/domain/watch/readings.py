@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.undo import Table
-from killswitch.domain.watch.shown import LISTED_BY
+from killswitch.domain.watch.shown import BUILT_IN, WORTHS
 from killswitch.domain.watch.times import Before, judge
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ Change: TypeAlias = Silence | Return
 def lanes_of(feed: FeedSpec) -> tuple[LaneKey, ...]:
     """The readings that a feed gives."""
     if feed.kind == "oms":
-        return tuple((feed.name, name) for name in LISTED_BY)
+        return tuple((feed.name, name) for name in BUILT_IN if feed.numeraire is not None or name not in WORTHS)
     return ((feed.name, feed.reading or HEART),)
 
 

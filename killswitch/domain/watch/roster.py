@@ -15,7 +15,7 @@ from killswitch.domain.watch.doubts import IN_WORDS, Doubts
 from killswitch.domain.watch.levels import levels_of
 from killswitch.domain.watch.peaks import Peaks
 from killswitch.domain.watch.readings import START_S, Readings, lanes_of
-from killswitch.domain.watch.shown import ALWAYS, PRICE
+from killswitch.domain.watch.shown import ALWAYS, PRICE, WORTHS
 from killswitch.domain.watch.venue import Venue
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Roster:
         self.levels: Final = {rule.name: levels_of(rule) for rule in rules if isinstance(rule, LeveledRule)}
         # What a feed's age and silence are told of: the readings that rules watch, else those it always has.
         self.told: Final[dict[str, tuple[LaneKey, ...]]] = {feed.name: self._told(feed) for feed in feeds}
-        self.venue: Final = Venue(undo)
+        self.venue: Final = Venue(feeds, undo)
         self.readings: Final = Readings(feeds, self.venue, undo, agenda, started_at)
         self.doubts: Final = Doubts(undo)
         self.watched: Final[Table[SeriesKey, Watched]] = Table(undo)
@@ -103,7 +103,7 @@ class Roster:
 
     def needs_instruments(self, oms: str) -> bool:
         """Some rule reads what comes of this OMS's prices."""
-        return any(self.by_lane[feed, PRICE] for feed in self.feeds_of(oms))
+        return any(self.by_lane.get((feed, name)) for feed in self.feeds_of(oms) for name in (PRICE, *WORTHS))
 
     def prices_needed(self, oms: str) -> tuple[int, ...]:
         """The instruments whose prices some rule rests on, as far as instruments are known; in order."""
@@ -115,6 +115,8 @@ class Roster:
                     needed.update(self.venue.markets.instruments(oms))
                 elif named.isascii() and named.isdigit() and 0 < int(named) < 2**63:
                     needed.add(int(named))
+            if any(self.by_lane.get((feed, name)) for name in WORTHS):
+                needed.update(self.venue.markets.in_chains(oms))
         return tuple(sorted(needed))
 
     def due(self, rule: str) -> float:
@@ -205,7 +207,7 @@ class Roster:
         """Why a series, or a feed as a whole, counts as stale."""
         feed, name = silence.lane
         oms, labels = self.feeds[feed].oms, silence.labels
-        why = self.venue.why_not(oms, name, labels) if oms is not None and labels is not None else ""
+        why = self.venue.why_not(oms, name, labels, now) if oms is not None and labels is not None else ""
         whose = (f"feed {feed}", *((why,) if why else ()))
         if silence.age_s is None:
             since = now - self.started_at

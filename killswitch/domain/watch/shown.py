@@ -24,11 +24,21 @@ LISTED_BY: Final = {"position": POSITIONS, "hold": POSITIONS, "open_orders": ORD
 )
 """The built-in readings, and what of a session shows each of them: a list, or a subscription."""
 
+EQUITY: Final = "equity"
+NOTIONAL: Final = "open_notional"
+WORTHS: Final = {EQUITY: POSITIONS, NOTIONAL: ORDERS}
+"""The readings that are worked out of others, in the feed's numeraire, and the list of what they are sums of."""
+
+BUILT_IN: Final = (*LISTED_BY, *WORTHS)
+"""All readings of an OMS feed."""
+
 ALWAYS: Final = ("position", "hold", "open_orders")
 """Those that an OMS feed always asks for; what the others need is asked for where a rule reads them."""
 
 Account: TypeAlias = tuple[str, str]
 """(OMS, account id as text)"""
+Told: TypeAlias = "tuple[str, str, Labels]"
+"""(OMS, reading, labels)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,32 +5,55 @@ The rules and the recorder each keep one.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import (
     Event,
     Heard,
     Instruments,
+    Listed,
     OpenOrders,
     OrderEnded,
     OrderRejected,
     OrderWorking,
     Positions,
     PositionSeen,
-    PriceHeld,
     PriceSeen,
     RestsOn,
     TradeSeen,
 )
+from killswitch.domain.undo import Table
 from killswitch.domain.watch.holdings import Holdings
 from killswitch.domain.watch.markets import Markets
 from killswitch.domain.watch.proofs import Proofs
-from killswitch.domain.watch.shown import EVENTS, LISTED_BY, ORDERS, POSITIONS, PRICE, PRICES, Lack, Seen, Shown
+from killswitch.domain.watch.shown import (
+    EQUITY,
+    EVENTS,
+    LISTED_BY,
+    NOTIONAL,
+    ORDERS,
+    POSITIONS,
+    PRICE,
+    PRICES,
+    WORTHS,
+    Doubt,
+    Lack,
+    Seen,
+    Shown,
+    labels_of,
+)
 from killswitch.domain.watch.tallies import Tallies
+from killswitch.domain.watch.worths import Worths, exact
 
 if TYPE_CHECKING:
-    from killswitch.domain.messages import Labels
+    from collections.abc import Iterable
+
+    from killswitch.domain.messages import Labels, Order
+    from killswitch.domain.settings import FeedSpec
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.shown import Account, Told
+    from killswitch.domain.watch.worths import Touched
 
 NO_PRICE: Final = "there is neither bid and offer nor a last trade"
 
@@ -38,11 +61,17 @@ NO_PRICE: Final = "there is neither bid and offer nor a last trade"
 class Venue:
     """What every OMS showed so far. Nothing in it reads a clock."""
 
-    def __init__(self, undo: Undo) -> None:
+    def __init__(self, feeds: Iterable[FeedSpec], undo: Undo) -> None:
+        mine = [(feed.oms, feed) for feed in feeds if feed.kind == "oms" and feed.oms is not None]
+        self._stale_after_s = {oms: feed.stale_after_s for oms, feed in mine}
+        self._numeraires = {oms: feed.numeraire for oms, feed in mine if feed.numeraire is not None}
         self.proofs: Final = Proofs(undo)
-        self.markets: Final = Markets(undo)
+        self.markets: Final = Markets(self._numeraires, undo)
         self._holdings = Holdings(undo)
         self._tallies = Tallies(undo)
+        self._worths = Worths(self.markets, undo)
+        # Sums that could be told but for the age of what they rest on: a table an OMS.
+        self._aged: dict[str, Table[Told, bool]] = {oms: Table(undo) for oms in self._numeraires}
 
     def session_up(self, session: int, oms: str) -> bool:
         """True when it is the only session of that OMS: its link is back."""
@@ -64,49 +93,75 @@ class Venue:
 
         Not so with prices: an instrument of which nobody knows a price has one.
         """
-        what = LISTED_BY.get(name)
+        what = WORTHS.get(name) or LISTED_BY.get(name)
         if what is None or what == PRICES:
             return False
         return self.proofs.is_listed(oms, what, None if what == EVENTS else account)
 
-    def why_not(self, oms: str, name: str, labels: Labels) -> str:
-        """Why a reading can't be told; "": nothing is known against it."""
-        return self.proofs.lacks((oms, name, labels))
+    def why_not(self, oms: str, name: str, labels: Labels, now: float) -> str:
+        """Why a reading can't be told, or what it rests on has aged; "": nothing but its own silence is known."""
+        return self.proofs.lacks((oms, name, labels)) or self.proofs.oldest((oms, name, labels), now)
 
     def take(self, event: Event, now: float) -> Shown | None:
         """What an event showed; None where it is none of an OMS, or of a session nobody knows."""
         match event:
-            case Positions() | OpenOrders() | Instruments():
+            case Positions() | OpenOrders() | Instruments() | Listed():
                 oms = self.proofs.oms_of(event.session)
                 if oms is None:  # a list doesn't name its OMS, and a dead session's list is late
                     return None
-            case (
-                PositionSeen() | OrderWorking() | OrderEnded() | Heard() | PriceSeen() | TradeSeen() | OrderRejected()
-            ) | PriceHeld():
+            case PositionSeen() | OrderWorking() | OrderEnded() | PriceSeen() | TradeSeen() | OrderRejected():
+                oms = event.oms
+            case Heard():
                 oms = event.oms
             case RestsOn():
                 return self._rests_on(event)
             case _:
                 return None
-        alive = self.proofs.oms_of(event.session) == oms
+        return self._of_session(oms, event, event.session, now)
+
+    def _of_session(self, oms: str, event: Event, session: int, now: float) -> Shown:
+        alive = self.proofs.oms_of(session) == oms
         if alive:
-            self.proofs.hear(event.session, now)
+            self.proofs.hear(session, now)
+        touched: Touched = {}
+        held = self._listed(event, session) if alive else None
+        relisted = isinstance(event, Instruments) and self.markets.take_list(oms, event)
+        counted = self._counted(oms, event, now)
+        priced, lacks, rests = self._priced(event, touched) if isinstance(event, PriceSeen) and alive else ((), (), ())
+        seen, doubts = self._holdings.take(oms, event)
+        if oms in self._numeraires:
+            if relisted:
+                self._worths.relisted(oms, touched)
+            doubts = (*doubts, *self._moved(oms, event, touched, doubts))
+            if alive and (isinstance(event, Positions | OpenOrders) or self.proofs.shows(session, PRICES)):
+                for told in self._aged[oms]:
+                    touched.setdefault(told, False)
+        worths, more_lacks, more_rests = self._summed(event.wall, touched, now)
+        return Shown(
+            oms,
+            alive,
+            seen=(*counted, *priced, *seen, *worths),
+            doubts=doubts,
+            lacks=(*lacks, *more_lacks),
+            proven=self._proven(oms, session, now) if alive else (),
+            rests=(*rests, *more_rests),
+            held=held,
+        )
+
+    def _listed(self, event: Event, session: int) -> int | None:
+        """What is listed or subscribed to on a session now. Returns the instrument that it wasn't before."""
         match event:
             case Positions():
-                self.proofs.show(event.session, POSITIONS, str(event.account))
+                self.proofs.show(session, POSITIONS, str(event.account))
             case OpenOrders():
-                self.proofs.show(event.session, ORDERS, str(event.account))
-            case Instruments():
-                self.markets.take_list(oms, event)
-            case PriceSeen() if alive:
-                return self._price(event, now)
-            case PriceHeld() if alive:
-                self.proofs.show(event.session, PRICES, str(event.instrument))
+                self.proofs.show(session, ORDERS, str(event.account))
+            case Listed():
+                self.proofs.show(session, event.what, str(event.which))
+            case PriceSeen():
+                return event.instrument if self.proofs.show(session, PRICES, str(event.instrument)) else None
             case _:
                 pass
-        seen = self._counted(oms, event, now)
-        held, doubts = self._holdings.take(oms, event)
-        return Shown(oms, alive, (*seen, *held), doubts, proven=self._proven(event.session, now) if alive else ())
+        return None
 
     def _counted(self, oms: str, event: Event, now: float) -> tuple[Seen, ...]:
         match event:
@@ -119,35 +174,101 @@ class Venue:
             case _:
                 return ()
 
-    def _proven(self, session: int, now: float) -> tuple[tuple[str, float], ...]:
-        return tuple((name, now) for name, what in LISTED_BY.items() if self.proofs.shows(session, what))
+    def _proven(self, oms: str, session: int, now: float) -> tuple[tuple[str, float], ...]:
+        looks = [(name, now) for name, what in LISTED_BY.items() if self.proofs.shows(session, what)]
+        if oms in self._numeraires:
+            sums = [(name, self.proofs.worth_heard(session, oms, name, now)) for name in WORTHS]
+            looks += [(name, as_of) for name, as_of in sums if as_of is not None]
+        return tuple(looks)
 
-    # --- prices
+    # --- prices and what rests on them
 
-    def _price(self, event: PriceSeen, now: float) -> Shown:
+    def _priced(
+        self, event: PriceSeen, touched: Touched
+    ) -> tuple[tuple[Seen, ...], tuple[Lack, ...], tuple[RestsOn, ...]]:
         """A price that is none any more keeps the time of its last look, and ages from there."""
+        before, price = self.markets.take_price(event)
+        if before != price:
+            self._worths.priced(event.oms, event.instrument, touched)
         instrument = str(event.instrument)
-        held = event.instrument if self.proofs.show(event.session, PRICES, instrument) else None
-        _, price = self.markets.take_price(event)
         labels, why = (("instrument", instrument),), NO_PRICE if price is None else ""
-        rests = self._rest(event, PRICE, labels, (instrument,), why)
-        return Shown(
-            event.oms,
-            alive=True,
-            seen=() if price is None else (Seen(PRICE, labels, price),),
-            lacks=(Lack(PRICE, labels, why),) if why else (),
-            proven=self._proven(event.session, now),
-            rests=rests,
-            held=held,
-        )
+        rests = self._rest(event.wall, (event.oms, PRICE, labels), frozenset((instrument,)), why)
+        seen = () if price is None else (Seen(PRICE, labels, price),)
+        return seen, (Lack(PRICE, labels, why),) if why else (), rests
 
-    def _rest(
-        self, event: PriceSeen, name: str, labels: Labels, instruments: tuple[str, ...], lacks: str
-    ) -> tuple[RestsOn, ...]:
-        if not self.proofs.rest((event.oms, name, labels), frozenset(instruments), lacks):
+    def _moved(self, oms: str, event: Event, touched: Touched, doubts: tuple[Doubt, ...]) -> tuple[Doubt, ...]:
+        """What an event means to the sums. Returns what can't be read of the orders' worth, as of their number."""
+        match event:
+            case Positions():
+                told = (oms, EQUITY, labels_of((oms, str(event.account))))
+                there = {("product", row.product): row.amount for row in event.rows}
+                for of, amount in there.items():
+                    self._worths.put(told, of, amount, touched)
+                for of in self._worths.parts(told) if not event.unreadable else ():
+                    if of not in there:
+                        self._worths.put(told, of, Decimal(0), touched)
+                self._worths.blank(told, event.unreadable, touched)
+                self._worths.open(told, touched)
+            case PositionSeen():
+                told = (oms, EQUITY, labels_of((oms, str(event.row.account))))
+                self._worths.put(told, ("product", event.row.product), event.row.amount, touched)
+            case OpenOrders() | OrderWorking() | OrderEnded():
+                number = event.account if isinstance(event, OpenOrders) else event.order.account
+                account = (oms, str(number))
+                for before, after in self._holdings.changes:
+                    self._ordered(account, before, -1, touched)
+                    self._ordered(account, after, 1, touched)
+                if isinstance(event, OpenOrders):
+                    for instrument in self._holdings.instruments(account):
+                        self._worths.open((oms, NOTIONAL, labels_of(account, instrument=instrument)), touched)
+                return tuple(Doubt(NOTIONAL, d.labels, d.reason) for d in doubts if d.name == "open_orders")
+            case _:
+                pass
+        return ()
+
+    def _ordered(self, account: Account, order: Order | None, sign: int, touched: Touched) -> None:
+        """An open order joined its account's sum, or left it."""
+        if order is None:
+            return
+        instrument = str(order.instrument)
+        told = (account[0], NOTIONAL, labels_of(account, instrument=instrument))
+        self._worths.open(told, touched)
+        left, price = order.quantity, order.price
+        if left is not None and sign < 0:
+            left = left.copy_negate()
+        if left is None or not left.is_finite() or (price is not None and not price.is_finite()):
+            self._worths.blank(told, self._worths.blanks(told) + sign, touched)
+        elif price is None:
+            self._worths.add(told, ("base", instrument), left, touched)
+        else:
+            self._worths.add(told, ("quote", instrument), exact(left, price), touched)
+
+    def _summed(self, wall: float, touched: Touched, now: float) -> tuple[list[Seen], list[Lack], list[RestsOn]]:
+        """The sums that were touched, as far as they can be told now."""
+        seen, lacks, rests = list[Seen](), list[Lack](), list[RestsOn]()
+        for told in sorted(told for told in touched if self._worths.is_open(told)):
+            oms, name, labels = told
+            why = self._worths.lacks(told)
+            if touched[told]:
+                rests += self._rest(wall, told, self._worths.rests_on(told), why)
+            if why:
+                self._aged[oms].pop(told)
+                lacks.append(Lack(name, labels, why))
+                continue
+            as_of = self.proofs.proven_at(*told)
+            if as_of is None or now >= as_of + self._stale_after_s[oms]:
+                self._aged[oms][told] = True  # it ages as it is, until something proves what it rests on
+                continue
+            self._aged[oms].pop(told)
+            seen.append(Seen(name, labels, self._worths.value(told), as_of))
+        return seen, lacks, rests
+
+    def _rest(self, wall: float, told: Told, instruments: frozenset[str], lacks: str) -> tuple[RestsOn, ...]:
+        if not self.proofs.rest(told, instruments, lacks):
             return ()
-        rests = RestsOn(wall=event.wall, oms=event.oms, name=name, labels=labels, instruments=instruments, lacks=lacks)
-        return (rests,)
+        oms, name, labels = told
+        listed = tuple(sorted(instruments))
+        return (RestsOn(wall=wall, oms=oms, name=name, labels=labels, instruments=listed, lacks=lacks),)
 
     def _rests_on(self, event: RestsOn) -> Shown:
         """A recording tells what it rested on; the prices and positions themselves it doesn't hold."""

@@ -1,0 +1,280 @@
+"""Rules on equity and open notional: they trip at the right price, and a number that can't be told is unknown."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+from tests.domain.watch_bench import (
+    OMS_FEED,
+    TRIP,
+    WARN,
+    Bench,
+    breaches,
+    edges,
+    labels,
+    market,
+    order,
+    row,
+    rule,
+    warned,
+)
+
+D = Decimal
+FEED = replace(OMS_FEED, numeraire="USD")
+BTC, ETH, EUR = market(1, "BTC", "USD"), market(2, "ETH", "BTC"), market(3, "EUR", "USD")
+
+
+def equity(**more):
+    """equity of any account below 1000."""
+    return rule(**{"name": "low", "reading": "equity", "above": None, "below": D(1000), **more})
+
+
+def notional(**more):
+    return rule(**{"name": "resting", "reading": "open_notional", "above": D(1000), **more})
+
+
+def known(*rules, feed=FEED):
+    """A session that has listed everything; account 14 holds 2 BTC and 100 USD; BTC is at 600, ETH at 0.1 BTC."""
+    bench = Bench(*rules, feeds=(feed,))
+    bench.session()
+    bench.instruments(BTC, ETH, EUR)
+    bench.positions(14, row(14, "BTC", 2), row(14, "USD", 100))
+    bench.orders(14)
+    bench.price(1, 599, 601)
+    bench.price(2, "0.1", "0.1")
+    return bench
+
+
+def value(bench, reading="equity", **more):
+    series = bench.watch._roster.readings.get(("positions", reading, labels(account=14, **more)))
+    return None if series is None else series.value
+
+
+def pings(bench, to, session=1, step=2.0):
+    found = []
+    while bench.now + step <= to:
+        found += bench.heard(session, at=bench.now + step)
+    return found
+
+
+def test_equity_trips_at_the_price_that_takes_it_below_its_limit_and_not_one_before():
+    bench = known(equity())
+    assert value(bench) == 1300
+    assert edges(bench.price(1, 450, 450)) == []  # 1000 is at the limit
+    assert edges(bench.price(2, 1, 1)) == []
+    (breach,) = breaches(bench.price(1, "449.98", "450"))
+    assert (breach.scope.account, breach.value) == (14, "999.98")
+    assert edges(bench.price(1, 400, 400)) == []
+    bench.price(1, 500, 500)
+    assert edges(bench.price(1, 400, 400)) == [("low", 14)]
+
+
+def test_equity_follows_positions_of_its_own_account_and_chains_of_prices():
+    bench = known(equity())
+    bench.position(row(14, "ETH", 10))
+    assert value(bench) == 1300 + 600
+    bench.position(row(15, "ETH", 1000))
+    assert value(bench) == 1900
+    bench.price(2, "0.2", "0.2")
+    assert value(bench) == 1300 + 1200
+    assert (edges(bench.position(row(14, "BTC", "-1"))) == [] and value(bench) == 700) or True
+
+
+def test_a_short_position_takes_away_and_the_edge_is_the_position_s_event():
+    bench = known(equity())
+    assert edges(bench.position(row(14, "BTC", "1.5"))) == []
+    assert edges(bench.position(row(14, "BTC", "-1.5"))) == [("low", 14)]
+    assert value(bench) == -800
+
+
+def test_a_numeraire_that_stands_on_the_other_side_is_walked_backwards():
+    bench = Bench(equity(), feeds=(replace(FEED, numeraire="EUR"),))
+    bench.session()
+    bench.instruments(EUR)
+    bench.positions(14, row(14, "USD", 1100), row(14, "EUR", 1))
+    bench.price(3, "1.1", "1.1")
+    assert value(bench) == 1001
+    bench.price(3, "3", "3")
+    assert value(bench) == D("367.6666666666666666666666666667")
+
+
+def test_before_the_account_was_listed_its_equity_is_unknown_and_no_partial_sum():
+    bench = Bench(equity(), feeds=(FEED,))
+    bench.session()
+    bench.instruments(BTC)
+    bench.price(1, 600, 600)
+    assert bench.position(row(14, "BTC", 1)) == []
+    assert value(bench) is None
+
+
+def test_a_product_without_a_price_makes_equity_unknown_by_name_and_the_rest_goes_on():
+    bench = Bench(equity(on_stale=TRIP), feeds=(FEED,))
+    bench.session()
+    bench.instruments(BTC, ETH, EUR)
+    bench.price(1, 600, 600)
+    bench.positions(14, row(14, "BTC", 2), row(14, "XRP", 1))
+    bench.positions(15, row(15, "BTC", 2))
+    found = pings(bench, 30.0)
+    assert edges(found) == [("low", 14)]
+    assert "XRP has no price: no instruments lead from it to USD" in breaches(found)[0].text
+    assert value(bench) is None
+    assert labels(account=14) in bench.rule_view("low").unknown
+    assert "XRP" in bench.watch.uncalm("low", labels(account=14), bench.now)
+    assert bench.watch.uncalm("low", labels(account=15), bench.now) is None
+    bench.position(row(14, "XRP", 0))
+    assert value(bench) == 1200
+    assert bench.watch.uncalm("low", labels(account=14), bench.now) is None
+
+
+def test_equity_that_was_known_ages_when_a_price_goes_and_is_known_again_by_itself():
+    bench = known(equity(on_stale=WARN))
+    bench.price(1, at=4.0)
+    assert pings(bench, 13.0) == []
+    found = pings(bench, 30.0)
+    assert warned(found) == ["stale"]
+    assert "BTC has no price: instrument 1 has none" in found[0].text
+    assert "last 1300" in found[0].text
+    assert warned(bench.price(1, 700, 700)) == ["heard_again"]
+    assert value(bench) == 1500
+    assert bench.watch.uncalm("low", labels(account=14), bench.now) is None
+
+
+def test_a_new_product_whose_price_is_only_a_moment_away_is_nothing():
+    bench = known(equity(on_stale=TRIP))
+    bench.position(row(14, "EUR", 10), at=2.0)
+    assert value(bench) == 1300
+    bench.price(3, 1, 1, at=4.0)
+    assert value(bench) == 1310
+    assert pings(bench, 40.0) == []
+
+
+def test_prices_on_a_silent_session_age_equity_and_its_ping_brings_what_changed_meanwhile():
+    """Positions come over one session, prices over another, which then says nothing for a while."""
+    bench = Bench(equity(on_stale=WARN), feeds=(FEED,))
+    bench.session(1)
+    bench.session(2)
+    bench.instruments(BTC, session=1)
+    bench.price(1, 600, 600, session=1)
+    bench.positions(14, row(14, "BTC", 2), session=2)
+    assert value(bench) == 1200
+    found = pings(bench, 20.0, session=2)
+    assert warned(found).count("stale") == 1
+    bench.position(row(14, "BTC", 1), session=2)
+    assert value(bench) == 1200  # the price is too old to tell what it is now
+    assert bench.watch.uncalm("low", labels(account=14), bench.now)
+    found = bench.heard(1)
+    assert value(bench) == 600
+    assert edges(found) == [("low", 14)]
+
+
+def test_a_dead_session_makes_equity_stale_as_one_thing_and_a_new_one_needs_list_and_prices():
+    here = replace(equity().fallback, account=77)
+    bench = known(equity(on_stale=TRIP, fallback=here))
+    bench.positions(15, row(15, "BTC", 2))
+    bench.end(1)
+    assert edges(bench.until(30.0)) == [("low", 77)]
+    bench.session(2)
+    bench.positions(14, row(14, "BTC", 2), session=2)
+    assert bench.watch.uncalm("low", labels(account=14), bench.now)
+    bench.price(1, 600, 600, session=2)
+    assert value(bench) == 1200
+    assert bench.watch.uncalm("low", labels(account=14), bench.now) is None
+
+
+def test_a_row_of_positions_that_can_not_be_read_is_no_equity():
+    bench = known(equity(on_stale=WARN))
+    bench.positions(14, row(14, "USD", 100), unreadable=1)
+    bench.price(1, 1, 1)
+    assert value(bench) == 1300
+    found = pings(bench, 30.0)
+    assert warned(found) == ["stale"]
+    assert "a row of its positions can't be read" in found[0].text
+    assert edges(bench.positions(14, row(14, "USD", 100))) == [("low", 14)]
+
+
+def test_an_amount_that_is_no_number_is_no_equity_whatever_signals_it_carries():
+    for amount in ("NaN", "sNaN", "Infinity", "-Infinity", "1e999999"):
+        bench = known(equity())
+        bench.position(row(14, "BTC", amount))
+        bench.price(1, 1, 1)
+        assert value(bench) == 1300
+        bench.position(row(14, "BTC", 2))
+        assert value(bench) == 102
+
+
+def test_instruments_that_change_value_everything_anew():
+    bench = known(equity())
+    bench.position(row(14, "ETH", 10))
+    bench.instruments(BTC, ETH, EUR, market(9, "ETH", "USD"))
+    assert value(bench) == 1900
+    bench.price(9, 10, 10)
+    assert value(bench) == 1400
+    bench.instruments(BTC, ETH, EUR)
+    assert value(bench) == 1900
+
+
+def test_prices_are_needed_for_all_that_leads_to_the_numeraire():
+    bench = Bench(equity(), feeds=(FEED,))
+    bench.session()
+    bench.instruments(BTC, ETH, EUR, market(4, "BTC", "USD"), market(5, "AAA", "BBB"))
+    assert bench.watch.prices_needed("prime") == (1, 2, 3)
+
+
+# --- open notional ---------------------------------------------------------------------------------------------
+
+
+def resting(number, left, price, instrument=1, account=14):
+    limit = None if price is None else D(price)
+    return order(account, number, instrument, quantity=None if left is None else D(left), price=limit)
+
+
+def test_open_notional_trips_at_the_order_that_takes_it_over_its_limit():
+    bench = known(notional())
+    assert edges(bench.working(resting(1, 1, 500))) == []
+    assert edges(bench.working(resting(2, 1, 500))) == []
+    assert value(bench, "open_notional", instrument=1) == 1000
+    assert edges(bench.working(resting(3, "0.00000001", 500))) == [("resting", 14)]
+    bench.working(resting(2, "0.5", 500))  # partly filled
+    assert value(bench, "open_notional", instrument=1) == D("750.000005")
+    bench.ended(resting(1, 0, 500))
+    bench.ended(resting(3, 0, 500))
+    assert value(bench, "open_notional", instrument=1) == 250
+
+
+def test_open_notional_is_told_in_the_numeraire_and_follows_the_price():
+    bench = known(notional())
+    bench.working(resting(1, 10, "0.1", instrument=2))  # 1 BTC worth of ETH
+    assert value(bench, "open_notional", instrument=2) == 600
+    assert edges(bench.price(1, 1001, 1001)) == [("resting", 14)]
+
+
+def test_an_order_without_a_limit_counts_at_the_price():
+    bench = known(notional())
+    bench.working(resting(1, 1, None))
+    assert value(bench, "open_notional", instrument=1) == 600
+    assert edges(bench.price(1, 1001, 1001)) == [("resting", 14)]
+
+
+def test_an_order_whose_quantity_can_not_be_read_makes_its_notional_unknown():
+    bench = known(notional(on_stale=TRIP))
+    bench.working(resting(1, 1, 500))
+    bench.working(resting(2, None, 500))
+    found = pings(bench, 30.0)
+    assert edges(found) == [("resting", 14)]
+    assert "an order of it can't be read" in breaches(found)[0].text
+    bench.ended(resting(2, None, 500))
+    assert bench.watch.uncalm("resting", labels(account=14, instrument=1), bench.now) is None
+
+
+def test_a_list_without_the_orders_takes_their_notional_away():
+    bench = known(notional())
+    bench.working(resting(1, 3, 500))
+    assert bench.watch.uncalm("resting", labels(account=14, instrument=1), bench.now)
+    bench.orders(14)
+    assert value(bench, "open_notional", instrument=1) == 0
+    assert bench.watch.uncalm("resting", labels(account=14, instrument=1), bench.now) is None
+
+
+def test_after_a_restart_an_account_without_orders_is_calm():
+    bench = known(notional())
+    assert bench.watch.uncalm("resting", labels(account=14, instrument=1), bench.now) is None
+    assert bench.watch.uncalm("resting", labels(account=15, instrument=1), bench.now)

@@ -1,0 +1,83 @@
+"""What comes of an OMS's prices, recorded: its replay trips where the daemon did, and says the same."""
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from killswitch.adapters.recorder import _Lines
+from killswitch.config import Rules
+from killswitch.rehearse import Rehearsal
+from killswitch.wire.recording import Began, Line, decode, encode
+from tests.domain.test_equity import BTC, ETH, EUR, FEED, equity, notional, pings, resting
+from tests.domain.watch_bench import TRIP, WALL, Bench, breaches, row, rule
+
+D = Decimal
+
+
+def trips(found):
+    return [(b.rule, b.scope.account, b.text) for b in breaches(found) if not b.repeated]
+
+
+class Recorded(Bench):
+    """A bench whose events are recorded as the daemon's are."""
+
+    def __init__(self, *rules, feeds=(FEED,)):
+        super().__init__(*rules, feeds=feeds)
+        self.rules = rules
+        self.held = _Lines(feeds)
+        self.lines = [Line(Began(wall=WALL, daemon="ks"), 0.0)]
+        self.tripped = []
+
+    def until(self, now):
+        found = super().until(now)
+        self.tripped += trips(found)
+        return found
+
+    def feed(self, event, at=None):
+        before = len(self.tripped)
+        found = super().feed(event, at)
+        self.tripped[before:] = trips(found)
+        self.lines += self.held.of(replace(event, wall=WALL + self.now), self.now)
+        return found
+
+    def replayed(self):
+        rehearsal = Rehearsal(Rules(path=Path("ks.toml"), feeds=(FEED,), rules=self.rules))
+        found = [t for line in self.lines for t in rehearsal.take(decode(encode(line)))]
+        found += rehearsal.wait(WALL + self.now)
+        return [(t.rule, t.scope.account, t.cause) for t in found]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_recording_of_it_trips_where_the_daemon_did(silent):
+    bench = Recorded(
+        equity(on_stale=TRIP),
+        notional(on_stale=TRIP),
+        rule(
+            name="crash",
+            reading="price",
+            above=None,
+            below=D(500),
+            scope=replace(rule().scope, account=21),
+            on_stale=TRIP,
+        ),
+    )
+    bench.session()
+    bench.instruments(BTC, ETH, EUR)
+    bench.positions(14, row(14, "BTC", 2), row(14, "USD", 100))
+    bench.positions(15, row(15, "XRP", 2))
+    bench.orders(14)
+    bench.price(1, 599, 601)
+    bench.working(resting(1, 1, None), at=1.0)
+    pings(bench, 25.0)
+    bench.price(1, 440, 440)
+    bench.price(1, 2000, 2000, at=27.0)
+    if silent:
+        bench.price(1, at=30.0)
+        pings(bench, 60.0)
+    bench.price(1, 600, 600, at=bench.now + 1)
+    bench.end(1)
+    bench.until(bench.now + 60.0)
+    assert len(bench.tripped) >= 6
+    assert bench.replayed() == bench.tripped
