@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Reason: TypeAlias = Literal[
     "too_long",  # more bytes than a reading has
     "not_json",
+    "repeated_key",  # an object has a key twice: which of the two is meant nobody knows (RFC 8259, section 4)
     "no_value",  # the path leads nowhere
     "not_a_number",  # text, a boolean, null, NaN, an infinity
     "out_of_range",  # more digits or a larger power of ten than any reading has
@@ -310,12 +311,32 @@ def _parse(payload: bytes, size_max: int) -> object:
     if len(payload) > size_max:
         raise _Bad("too_long")
     try:
-        return _decoder.decode(payload)
+        said = _decoder.decode(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise _Bad("not_json") from None
+    # The decoder takes the last of two equal keys without a word. Each key of an object has a colon outside of strings.
+    if _STRING.sub(b"", payload).count(b":") != _keys(said):
+        raise _Bad("repeated_key")
+    return said
 
 
 _decoder: Final = msgspec.json.Decoder(float_hook=_Text)
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def _keys(said: object) -> int:
+    """How many keys all objects have together."""
+    count, left = 0, [said]
+    while left:
+        match left.pop():
+            case dict() as held:
+                count += len(held)
+                left.extend(held.values())
+            case list() as held:
+                left.extend(held)
+            case _:
+                pass
+    return count
 
 
 def _at(said: object, names: Iterable[str], reason: Reason) -> object:

@@ -33,6 +33,7 @@ NOT_FINITE: Final = "not_finite"
 IN_WORDS: Final = {
     "too_long": "its message is longer than readings are",
     "not_json": "its payload is no JSON, which NaN and infinities aren't either",
+    "repeated_key": "a key stands twice in its payload",
     "no_value": "its payload holds nothing where the value should be",
     "not_a_number": "its value is no number",
     "out_of_range": "its value has more digits, or a larger power of ten, than any reading",
