@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import urllib.request
 
 import pytest
 
@@ -126,6 +127,11 @@ async def test_a_daemon_in_shadow_takes_commands_and_cancels_nothing(tmp_path):
         status, body = await house.get("/readyz")
         assert (status, json.loads(body)["mode"]) == (200, "shadow")
 
+        body = json.dumps({"id": "p-http", "scope": {"oms": "prime", "account": 15}, "by": "ann", "reason": "a try"})
+        answer = await post(house, "/command/trip", body)
+        assert (answer["accepted"], answer["shadow"], answer["reason"]) == (True, True, "shadow: nothing is cancelled")
+        assert house.letters.retained["killswitch/replica/ks-a"]["shadow"] is True
+
         house.signal(signal.SIGUSR1)
         await shadow_of(house, "signal~")
         assert (await house.metrics())["killswitch_shadow"] == 1
@@ -175,6 +181,37 @@ async def test_a_direct_trip_is_real_though_the_configuration_says_shadow(tmp_pa
         )
         assert code == 0, said
         assert not house.open(account=14)
+
+
+async def test_a_retained_shadow_trip_whose_journal_is_gone_is_cleared_and_not_swept(tmp_path):
+    async with House(tmp_path, options=ORDERS, daemon='mode = "shadow"') as house:
+        everything = house.open()
+        await house.start()
+        await house.trip("p-1", account=14)
+        await shadow_of(house, "p-1")
+        await house.kill()
+        for file in tmp_path.glob("killswitch.db*"):
+            file.unlink()
+        house.sections |= {"daemon": ""}
+        house.write_config()
+        await house.start()
+        await until(lambda: not house.trips(), "the leftover is cleared", shown=house.shown)
+        assert (await house.state())["trips"] == []
+        assert not cancels(house)
+        assert house.open() == everything
+
+
+async def post(house, path, body):
+    """The answer of a POST, as JSON."""
+
+    def ask():
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{house.http_port}{path}", body.encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+            return json.loads(answer.read())
+
+    return await asyncio.to_thread(ask)
 
 
 async def feeds_up(house):
