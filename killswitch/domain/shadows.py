@@ -66,7 +66,6 @@ class Shadow:
     tripped_wall: float
     wait_until: float
     button: str = ""
-    by_rule: bool = False
     todo: tuple[int, ...] = ()
     waiting: int = 0
     tries: int = 1
@@ -96,6 +95,8 @@ class Shadows:
         self._book, self._trips, self._agenda, self._outbox = book, trips, agenda, outbox
         self._status, self._timeout_s = status, timeout_s
         self._held: Table[str, Shadow] = Table(undo)
+        self._by_rule: Table[Scope, str] = Table(undo)
+        """Scope -> the shadow trip that a rule began on it: a rule that is tried may be far off, and breach often."""
         self._turns: Table[str, float] = Table(undo)
         """OMS -> when the next list of a late look may leave."""
         self._calls: Table[int, tuple[str, int]] = Table(undo)
@@ -133,10 +134,11 @@ class Shadows:
             wall,
             now + WAIT_S,
             button=button,
-            by_rule=bool(cause.rule),
             todo=accounts,
             complete=complete,
         )
+        if cause.rule:
+            self._by_rule[scope] = id_
         self._tell("shadow_tripped", id_, f"{scope.in_words()}: {cause.text}; nothing is cancelled", wall, n)
         self._agenda.set(("shadow", id_), now)
         return n
@@ -149,7 +151,7 @@ class Shadows:
 
     def of_rules(self, scope: Scope) -> Shadow | None:
         """The shadow trip that a rule began on exactly this scope."""
-        return next((s for s in self._held.values() if s.by_rule and s.scope == scope), None)
+        return self._held.get(self._by_rule.get(scope) or "")
 
     def breached(self, shadow: Shadow, cause: CauseView, wall: float) -> None:
         """Another breach by a rule, or a further value of one that is known: that one isn't told at a feed's pace."""
@@ -163,6 +165,8 @@ class Shadows:
         body = ShadowEnded(shadow.id, event.by, event.reason, event.id, event.digest)
         n = self._outbox.record(body, event.wall, urgent=True)
         self._held.pop(shadow.id)
+        if self._by_rule.get(shadow.scope) == shadow.id:
+            self._by_rule.pop(shadow.scope)
         for call, (trip, _) in self._calls.items():
             if trip == shadow.id:
                 self._calls.pop(call)

@@ -372,6 +372,11 @@ def test_a_reset_ends_it_while_the_rule_breaches_and_the_scope_is_full():
     assert not sent(bench)
     bench.reset(trip, "r2")
     assert bench.of(Receipt)[-1].reason == "no such trip"
+    read(bench, 46)  # still the same breach
+    assert not shadows(bench)
+    read(bench, 1)
+    read(bench, 45)  # and its next edge
+    assert one(bench).trip != trip
 
 
 def test_a_reset_that_is_too_old_is_refused_for_a_shadow_trip_too():

@@ -134,7 +134,6 @@ class Judge:
         self.latched: dict[str, Scope] = {}
         self.states: dict[str, str] = {}
         self.shadows: dict[str, Scope] = {}
-        self.shadowed = 0
         self.over: set[str] = set()
         self.over_commands: set[str] = set()  # of trips that were reset
         self.shadowy: set[str] = set()  # every shadow trip that ever was
@@ -276,7 +275,6 @@ class Judge:
             self.commands[body.trip] = body.command_id
         self.shadows[body.trip] = body.scope
         self.shadowy.add(body.trip)
-        self.shadowed += 1
 
     def _tripped(self, body: Tripped) -> None:
         if self.world.dark or body.cause.rule == self.world.tried:
