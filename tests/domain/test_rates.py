@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from killswitch.domain.messages import Reading
 from killswitch.domain.settings import RateRule
+from killswitch.domain.undo import Undo
 from killswitch.domain.watch import windows as windows_module
 from tests.domain.watch_bench import FALLBACK, VAR_FEED, WALL, WARN, Bench, breaches, edges, labels, rule
 
@@ -179,3 +180,14 @@ def test_a_window_too_full_keeps_its_size_and_forgets_nothing(monkeypatch):
     # What shares a part stays for at most an eighth of the window longer.
     assert held.measure(rate(), key, 14.5) <= 1000 - 361
     assert held.measure(rate(), key, 14.5) >= 1000 - 501
+
+
+def test_what_leaves_the_window_at_an_instant_has_left_it_at_that_instant():
+    """Else a sum that grows by it would be due again at once, and again."""
+    undo = Undo()
+    held = windows_module.Windows(undo)
+    watched, key = rate(sum=True), ("var", "var", labels(account=14))
+    held.add(watched, key, D(-5), 0.0)
+    assert held.grows_at(watched, key) == 10.0
+    held.expire(watched, key, 10.0)
+    assert held.grows_at(watched, key) is None
