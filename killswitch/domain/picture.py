@@ -11,7 +11,7 @@ from killswitch.domain.messages import (
     AnnounceTrip,
     TripView,
 )
-from killswitch.domain.shadows import view_of
+from killswitch.domain.shadows import notes_of, view_of
 from killswitch.domain.trips import (
     SEVERITY,
     VERIFIED,
@@ -36,7 +36,7 @@ class Picture:
 
     def __init__(self, parts: Parts, notes: tuple[str, ...]) -> None:
         self._parts = parts
-        self.notes = notes
+        self._notes = notes
         self._bases: Table[str, tuple[object, ...]] = Table(parts.undo)
         """What each trip's view was made of."""
         self._views: Table[str, TripView] = Table(parts.undo)
@@ -44,6 +44,11 @@ class Picture:
         self._said: Table[str, str] = Table(parts.undo)
         self._uncovered: dict[str, tuple[Settings, tuple[int, ...], tuple[int, ...]]] = {}
         """OMS -> settings, accounts, and which of these nothing covers: looked up anew when one of the two differs."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people must hear beside what is said elsewhere: shadow, as it is now, and what the start found."""
+        return (*notes_of(self._parts.settings, len(self._parts.trips)), *self._notes)
 
     def view(self, now: float) -> View:
         """All that can be seen from outside, as it is at `now`."""

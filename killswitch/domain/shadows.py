@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from killswitch.domain.book import Book
     from killswitch.domain.messages import CauseView, OpenOrders, ResetRequested
     from killswitch.domain.outbox import Outbox
+    from killswitch.domain.settings import Settings
     from killswitch.domain.trips import Trip
     from killswitch.domain.undo import Agenda, Undo
 
@@ -285,6 +286,22 @@ class Shadows:
     def _tell(self, kind: str, trip: str, text: str, wall: float, n: int) -> None:
         self._outbox.after(AnnounceEvent(kind, f"SHADOW {text}", wall, trip, shadow=True), n)
         self._status["announce"] = "yes"
+
+
+def notes_of(settings: Settings, latched: int) -> tuple[str, ...]:
+    """What people must hear loudly of a daemon in shadow, with so many live trips latched, and of rules that are."""
+    if settings.mode == "live":
+        names = ", ".join(rule.name for rule in settings.rules if rule.mode == "shadow")
+        return (f"rules in SHADOW, which cancel nothing: {names}",) if names else ()
+    note = "this daemon is in SHADOW: whatever a rule or a person trips, nothing is cancelled"
+    if not latched:
+        return (note,)
+    what = (
+        "trip that was latched live before stays a promise: it is"
+        if latched == 1
+        else ("trips that were latched live before stay promises: they are")
+    )
+    return (note, f"{latched} {what} swept on until reset")
 
 
 def in_words(would: WouldCancel) -> str:

@@ -85,19 +85,6 @@ PUT_OFF_S: Final = 1.0
 """What is due and can't be handled is tried again so much later."""
 
 
-def shadow_notes(settings: Settings, restored: Restored) -> tuple[str, ...]:
-    """What people must hear loudly of a daemon in shadow, and of the rules that are."""
-    if settings.mode == "live":
-        names = ", ".join(rule.name for rule in settings.rules if rule.mode == "shadow")
-        return (f"rules in SHADOW, which cancel nothing: {names}",) if names else ()
-    note = "this daemon is in SHADOW: whatever a rule or a person trips, nothing is cancelled"
-    if not restored.trips:
-        return (note,)
-    count = len(restored.trips)
-    what = "trip that was" if count == 1 else "trips that were"
-    return (note, f"{count} {what} latched live before stays a promise: it is swept on until it is reset")
-
-
 class KillSwitch:
     """Rules, latches, sweeps and commands of one daemon."""
 
@@ -109,7 +96,7 @@ class KillSwitch:
         self._people = People(self._parts, self._life, restored.ended)
         self._tickers = Tickers(self._parts)
         self._links = Links(self._parts, self._alarms, self._tickers)
-        self._picture = Picture(self._parts, (*shadow_notes(settings, restored), *restored.warnings))
+        self._picture = Picture(self._parts, restored.warnings)
         for site in settings.sites:
             for gateway in site.gateways:
                 self._parts.gateways[site.name, gateway] = (False, now, "not connected yet")

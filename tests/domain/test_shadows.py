@@ -456,13 +456,14 @@ def test_what_was_latched_live_is_swept_on_by_a_daemon_in_shadow_and_can_be_rese
     assert dark.state() == "confirmed"
     notes = dark.switch.view(dark.now).notes
     assert "SHADOW" in notes[0]
-    assert "swept on until it is reset" in notes[1]
+    assert "swept on until reset" in notes[1]
     dark.forget_actions()
     dark.trip(scope(account=14), "t2")  # beside it a new command is a shadow
     look(dark, 0.5)
     assert one(dark).trip == "t2"
     dark.reset("t1")
     assert dark.state() == "armed"
+    assert len(dark.switch.view(dark.now).notes) == 1
     dark.forget_actions()
     dark.working(order(77))
     look(dark)
