@@ -169,6 +169,7 @@ class KillSwitch:
                 side = "forward" if by_s > 0 else "back"
                 text = f"our wall clock was set {side} by {abs(by_s):.1f} s: nothing is older or younger for it"
                 n = self._parts.outbox.record(Noted("clock_stepped", text), event.wall)
+                self._parts.watch.memory.tell_again(now)
                 self._parts.outbox.event("clock_stepped", text, event.wall, n=n)
             case Stopping():
                 self._parts.status["stopping"] = "yes"

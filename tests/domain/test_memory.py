@@ -7,7 +7,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from killswitch.domain.messages import FeedUp, Keep, Reading, Record, Restored, Tick, Tripped
+from killswitch.domain.messages import ClockStepped, FeedUp, Keep, Reading, Record, Restored, Tick, Tripped
 from killswitch.domain.switch import KillSwitch
 from killswitch.domain.undo import Agenda, Undo
 from killswitch.domain.watch import memory as memory_module
@@ -247,6 +247,21 @@ def test_a_wall_clock_that_went_back_makes_nothing_younger_or_lost_and_one_that_
     assert ahead.measure(rate()) == 0
 
 
+def test_a_wall_clock_that_was_set_while_we_ran_changes_nothing():
+    for by_s in (-3600.0, 3600.0):
+        lives = killed_with_three(15.0)  # nothing was heard since in this life: its window is told again as well
+        lives.wall_ahead += by_s
+        lives.watch.memory.tell_again(15.0)
+        lives.undo.commit()
+        lives.until(17.0)
+        lives.kill(18.0)
+        assert [lives.measure(rate(), at) for at in (18.0, 20.5, 21.5, 22.5)] == [3, 2, 1, 0]
+        lives.watch.memory.tell_again(18.0)
+        lives.wall_ahead += by_s
+        lives.kill(20.0)
+        assert lives.measure(rate()) == (3 if by_s < 0 else 0), "it wasn't told in time"
+
+
 def test_a_machine_that_was_started_anew_has_a_clock_that_begins_anew():
     lives = Lives(rate(), now=1_000_000.0)
     lives.up(1_000_000.0)
@@ -397,6 +412,13 @@ def test_the_switch_gives_its_windows_to_be_kept_each_second_and_at_its_end():
     assert not [a for a in some(before, 2, 101.0, WALL) if isinstance(a, Keep)]
     (keep,) = [a for a in before.handle(Tick(wall=WALL + 0.5), 101.5) if isinstance(a, Keep)]
     assert (keep.wall, keep.clock_s, keep.windows[0].slices[0].count) == (WALL + 0.5, 101.5, 2)
+    before.handle(ClockStepped(wall=WALL + 60.0, by_s=59.2), 101.8)
+    (again,) = [a for a in before.handle(Tick(wall=WALL + 60.7), 102.5) if isinstance(a, Keep)]
+    assert again == Keep(WALL + 60.7, 102.5, keep.windows)
+
+    before = switch()
+    some(before, 2, 101.0, WALL)
+    before.handle(Tick(wall=WALL + 0.5), 101.5)
     some(before, 1, 102.0, WALL + 1)
     (last,) = [a for a in before.end(102.0, WALL + 1) if isinstance(a, Keep)]
     assert sum(held.count for held in last.windows[0].slices) == 3

@@ -107,6 +107,11 @@ class Memory:
         """Whatever changed, however much: for the end."""
         return self._tell(now, len(self._changed))
 
+    def tell_again(self, now: float) -> None:
+        """The wall clock was set: on disk are times of it, and by these a restart would get all ages wrong."""
+        for at in dict.fromkeys((*(at for at, _ in self._slices), *self._kept)):
+            self._change(at, now)
+
     # --- the next life
 
     def put_back(self, kept: Iterable[Keep], now: float, wall: float) -> None:
@@ -136,10 +141,8 @@ class Memory:
         found = self._kept.pop((rule.name, key))
         if found is None:
             return
-        window, moved_s = found
         at, span_s = (rule.name, key), kinds.window_s(rule)
-        moved = (Slice(min(s.began + moved_s, now), min(s.at + moved_s, now), s.count, s.total) for s in window.slices)
-        slices = sorted((s for s in moved if s.at + span_s > now), key=lambda s: (s.at, s.began))
+        slices = _moved(*found, span_s, now)
         self._change(at, now)
         match rule:
             case _ if not slices:
@@ -231,6 +234,9 @@ class Memory:
 
     def _held(self, rule: ReadingRule, key: SeriesKey, now: float) -> tuple[Slice, ...]:
         at, span_s = (rule.name, key), kinds.window_s(rule)
+        kept = self._kept.get(at)
+        if kept is not None:
+            return tuple(_moved(*kept, span_s, now))
         held = tuple(self._queue(at, span_s, now))
         if isinstance(rule, DrawdownRule):
             value = self._roster.peaks.value(rule, key)
@@ -240,6 +246,12 @@ class Memory:
 
 def _key(window: KeptWindow) -> SeriesKey:
     return (window.feed, window.reading, window.labels)
+
+
+def _moved(window: KeptWindow, moved_s: float, span_s: float, now: float) -> list[Slice]:
+    """Its slices by our clock, as far as they are in the window yet, in the order in which they leave it."""
+    moved = (Slice(min(s.began + moved_s, now), min(s.at + moved_s, now), s.count, s.total) for s in window.slices)
+    return sorted((s for s in moved if s.at + span_s > now), key=lambda s: (s.at, s.began))
 
 
 def _is_left(window: KeptWindow, moved_s: float, rule: ReadingRule, now: float) -> bool:
