@@ -1090,7 +1090,8 @@ class UsedCommand:
 class Restored:
     """What the journal's fold found. `fresh`: there was no journal, a new one was made.
 
-    `kept`: the windows that were kept, each with the clocks of then; `wall`: when they were read.
+    `last_wall`: the time of the last record. `kept`: the windows that were kept, each with the clocks of then; `wall`:
+    when they were read.
     """
 
     trips: tuple[LatchedTrip, ...] = ()
@@ -1100,6 +1101,7 @@ class Restored:
     serial: int = 0  # how many trips there ever were, for new ids
     fresh: bool = False
     warnings: tuple[str, ...] = ()
+    last_wall: float = 0.0
     kept: tuple[Keep, ...] = ()
     wall: float = 0.0
     hearts: tuple[tuple[str, str], ...] = ()  # (rule, feed) of each dead-man that was armed by a beat

@@ -47,7 +47,7 @@ class Parts:
         self.watch = Watch(
             settings.feeds, settings.rules, self.undo, self.agenda, now, keeps=True, armed=restored.hearts
         )
-        self.watch.memory.put_back(restored.kept, now, restored.wall)
+        self.watch.memory.put_back(restored.kept, now, restored.wall, restored.last_wall)
         self.numbers: Table[str, int] = Table(self.undo)
         self.numbers["serial"] = restored.serial
         self.numbers["late"] = 0

@@ -279,6 +279,7 @@ class _Fold:
         self._hearts: dict[tuple[str, str], bool] = {}
         self._orphans: dict[str, int] = {}
         self._last = 0
+        self._last_wall = 0.0
         self._before: str | None = GENESIS  # None: the row before is lost, so the link can't be judged
         self._serial = 0
         self._rows = 0
@@ -290,6 +291,7 @@ class _Fold:
         self._rows += 1
         before, self._before = self._before, row.hash
         self._last = max(self._last, row.n)
+        self._last_wall = row.wall or self._last_wall
         try:
             line = _line(row.data)
             body, unknown = self._read(line)
@@ -392,6 +394,7 @@ class _Fold:
             serial=self._serial,
             warnings=tuple(self._warnings),
             hearts=tuple(self._hearts),
+            last_wall=self._last_wall,
         )
 
 

@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,13 +32,15 @@ class Lives:
         self.rules, self.feeds = rules, feeds
         self.now, self.wall_ahead = now, WALL
         self.rows, self.keeps = {}, []
+        self.stopped_wall = 0.0
         self.begin()
 
     def begin(self):
         self.undo = Undo()
         self.agenda = Agenda(self.undo)
         self.watch = Watch(self.feeds, self.rules, self.undo, self.agenda, self.now, keeps=True)
-        self.watch.memory.put_back([wire.decode(row) for row in self.rows.values()], self.now, self.wall)
+        kept = tuple(wire.decode(row) for row in self.rows.values())
+        self.watch.memory.put_back(kept, self.now, self.wall, self.stopped_wall)
         self.undo.commit()
 
     @property
@@ -89,6 +92,7 @@ class Lives:
     def stop(self, back_at):
         """SIGTERM: everything is told."""
         self.keep(self.watch.memory.all(self.now))
+        self.stopped_wall = self.wall
         self.undo.commit()
         self.kill(back_at)
 
@@ -132,8 +136,8 @@ def test_what_left_its_window_while_nobody_watched_is_gone():
 
 
 def test_a_window_that_was_whole_is_whole_after_a_restart_and_another_warms_up():
-    lives = killed_with_three(15.0)
-    lives.up(15.0)
+    lives = killed_with_three(14.4)
+    lives.up(14.4)
     lives.var(0, 16.0)
     lives.var(0, 16.0, number=15)
     assert lives.view().warming == 1
@@ -146,11 +150,35 @@ def test_a_window_that_was_not_whole_goes_on_warming_from_where_it_was():
     lives.up(5.0)
     lives.var(1, 6.0)
     lives.until(7.0)
-    lives.kill(9.0)
-    lives.up(9.5)
-    lives.var(1, 10.0)
-    said = lives.watch.uncalm("r", labels(account=14), 10.0)
-    assert said == "var is warming: its window of 10.0 s is whole in 5.0 s (account 14; feed var)"
+    lives.kill(8.0)
+    lives.up(8.5)
+    lives.var(1, 9.0)
+    said = lives.watch.uncalm("r", labels(account=14), 9.0)
+    assert said == "var is warming: its window of 10.0 s is whole in 6.0 s (account 14; feed var)"
+
+
+def test_what_nobody_watched_for_more_than_a_quarter_of_its_length_warms_up_with_what_was_kept_in_it():
+    for away_s, warming in ((2.4, 0), (2.6, 1)):
+        lives = Lives(rate())
+        lives.up(0.0)
+        for at in (20.0, 20.1, 20.2):
+            lives.var(1, at)
+        lives.stop(20.2 + away_s)
+        lives.up(lives.now)
+        assert edges(lives.var(1, 23.0)) == [("r", 14)]
+        assert lives.view().warming == warming
+
+
+def test_a_stop_is_a_sign_of_life_though_nothing_had_come_for_long():
+    for end, warming in ((Lives.stop, 0), (Lives.kill, 1)):
+        lives = Lives(rate())
+        lives.up(0.0)
+        lives.var(1, 20.0)
+        lives.until(27.0)
+        end(lives, 28.0)
+        lives.up(28.0)
+        lives.var(1, 29.0)
+        assert (lives.view().warming, lives.measure(rate())) == (warming, 2)
 
 
 def test_when_all_has_left_during_the_gap_it_is_as_if_nothing_had_been_kept():
@@ -268,24 +296,26 @@ def test_a_machine_that_was_started_anew_has_a_clock_that_begins_anew():
     for at in (20.0, 21.0, 22.0):
         lives.var(1, 1_000_000.0 + at)
     lives.until(1_000_022.5)
-    lives.wall_ahead = WALL + 1_000_000.0 + 25.0 - 3.0  # 25 s after the start it is second 3 of the new clock
+    lives.wall_ahead = WALL + 1_000_000.0 + 24.0 - 3.0  # 24 s after the start it is second 3 of the new clock
     lives.kill(3.0)
     assert lives.measure(rate(), 3.0) == 3
-    assert lives.measure(rate(), 8.5) == 2  # 30.5 s: that of second 20 has left
+    assert lives.measure(rate(), 9.5) == 2  # 30.5 s: that of second 20 has left
     lives.up(3.5)
     lives.var(1, 4.0)
     assert lives.view().warming == 0
 
 
-def test_a_sum_that_was_kept_grows_when_what_is_below_0_leaves_and_the_next_reading_tells():
+@pytest.mark.parametrize(("back_at", "grows_at"), [(17.0, 20.0), (21.0, 21.1)], ids=["after it", "in the gap"])
+def test_a_sum_that_was_kept_grows_by_itself_when_what_is_below_0_leaves(back_at, grows_at):
     lives = Lives(rate(sum=True))
     lives.up(0.0)
     lives.var(-5, 10.0)
     lives.var(6, 15.0)
     lives.until(16.0)
-    lives.kill(17.0)
-    assert lives.var(1, 18.0) == []
-    assert edges(lives.until(20.0)) == [("r", 14)]
+    lives.kill(back_at)
+    assert lives.until(grows_at - 0.2) == []
+    assert edges(lives.until(grows_at)) == [("r", 14)]
+    assert lives.until(40.0) == []
 
 
 def test_rehearsed_rules_tell_nothing():

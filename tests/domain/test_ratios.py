@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from killswitch.domain.messages import FeedUp, Reading
 from killswitch.domain.settings import FeedSpec, RatioRule
-from tests.domain.test_memory import Lives
+from tests.domain.test_memory import Lives, in_slices
 from tests.domain.watch_bench import (
     FALLBACK,
     OMS_FEED,
@@ -357,6 +357,22 @@ def test_both_windows_outlive_the_process_and_the_next_rejection_trips():
     assert lives.view().warming == 1
 
 
+@pytest.mark.parametrize(("away_s", "held"), [(14.0, [2, 1]), (16.0, [0, 0])])
+def test_a_share_goes_on_over_a_short_gap_only_and_both_of_its_counts_do_or_neither(away_s, held):
+    lives = Lives(ratio(at_least=1, above=D(100)), feeds=(REJECTS, ORDERS))
+    # The order's row is the older one by far: what tells of the gap is the newest of all.
+    for at, feed, name in ((1.0, "orders", "order"), (20.0, "rejects", "reject"), (29.0, "rejects", "reject")):
+        event = Reading(feed=feed, name=name, labels=labels(account=14), wall=lives.wall, value=D(1))
+        lives.until(at)
+        lives.watch.handle(event, at)
+        lives.undo.commit()
+    lives.until(30.0)
+    lives.kill(29.0 + away_s)
+    lives.watch.memory.recall(lives.rules[0], ("rejects", "reject", labels(account=14)), lives.now)
+    measure = lives.watch._roster.windows.measure
+    assert [measure(lives.rules[0], ("", name, labels(account=14)), lives.now) for name in ("reject", "order")] == held
+
+
 def test_windows_of_another_rule_are_not_taken_over():
     lives = Lives(ratio(at_least=1), feeds=(REJECTS, ORDERS))
     event = Reading(feed="orders", name="order", labels=labels(account=14), wall=lives.wall, value=D(1))
@@ -366,3 +382,20 @@ def test_windows_of_another_rule_are_not_taken_over():
     lives.rules = (ratio(at_least=1, over="entry"),)
     lives.kill(6.0)
     assert not lives.watch._roster.windows._parts
+
+
+def test_what_a_kept_share_is_of_leaves_with_the_oldest_of_its_slice():
+    with in_slices(1):
+        lives = Lives(ratio(at_least=1, above=D(100)), feeds=(REJECTS, ORDERS))
+        for feed in ("rejects", "orders"):
+            lives.watch.handle(FeedUp(wall=lives.wall, feed=feed), 0.0)
+        for at, feed, name in ((1.0, "orders", "order"), (2.0, "rejects", "reject"), (3.0, "orders", "order")):
+            event = Reading(feed=feed, name=name, labels=labels(account=14), wall=lives.wall, value=D(1))
+            lives.until(at)
+            lives.watch.handle(event, at)
+            lives.undo.commit()
+        lives.stop(4.0)
+        rule, windows = lives.rules[0], lives.watch._roster.windows
+        lives.watch.memory.recall(rule, ("rejects", "reject", labels(account=14)), 4.0)
+        held = [windows.measure(rule, ("", name, labels(account=14)), at) for name in rule.reads for at in (60.9, 61.1)]
+        assert held == [1, 1, 2, 0]

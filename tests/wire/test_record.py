@@ -259,6 +259,7 @@ def test_a_trip_without_a_reset_is_latched_with_all_that_it_had():
     # The series that tripped it was seen again: its line is replaced in its place, the other one added.
     assert restored.trips == (LatchedTrip("t1", SCOPE, (again, other), "rule btc", 1005.0, "c1"),)
     assert (restored.next_n, restored.serial, restored.ended, restored.fresh) == (8, 1, frozenset(), False)
+    assert restored.last_wall == 1007.0
     assert restored.warnings == ()
 
 

@@ -73,6 +73,7 @@ class Judge:
             case LimitRule():
                 return self._held_long(rule, key, now)
             case RateRule() | RatioRule():
+                self._memory.recall(rule, key, now)
                 scope = scope_of(rule, key[2])
                 return [] if scope is None else self._count(rule, scope, key, now, came=None)
             case DrawdownRule():

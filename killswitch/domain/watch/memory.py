@@ -1,8 +1,9 @@
 """What must outlive the process: the windows of the rules, in slices, as far as they changed.
 
 A window is told in at most so many slices of its length, kept step by step beside it, so that telling it costs
-the same however much came. A slice leaves with the newest reading in it, what is below 0 with the oldest one: a
-window that was brought back never holds less than was kept of it, and each reading at most a slice's width longer.
+the same however much came. A slice leaves with the newest reading in it; what lessens the measure (what is below 0 in
+a sum, what a share is of) with the oldest. So what was brought back never measures less than what was kept, and each
+reading counts, or doesn't, at most a slice's width too long.
 
 Nobody hears what comes while there is no daemon: it is in no window that was brought back.
 """
@@ -21,7 +22,7 @@ from killswitch.domain.watch.roster import concerns
 from killswitch.domain.watch.windows import length_s
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable
     from decimal import Decimal
 
     from killswitch.domain.messages import Keep
@@ -40,6 +41,13 @@ LOOK_EVERY_S: Final = 10.0
 """A window that was told and doesn't change is looked at again after this, or a quarter of its length: all of it may
 have left, and a value that holds on is told to."""
 
+AWAY_MAX: Final = 0.25
+"""So much of its length nobody need have watched for a window to be whole; else it warms up, with what was kept in it.
+A ratio begins anew then: what is left of its two counts is of different times, and could trip for nothing, while a
+share of what comes from then on is true as soon as it is of enough."""
+RECALLED_PER_S: Final = 1000
+"""Windows that may grow by themselves are brought back so many in a second: a sweep that begins can't wait for them."""
+
 At: TypeAlias = "tuple[str, SeriesKey]"
 
 
@@ -54,7 +62,7 @@ class Memory:
         self._undo: Final = undo
         self._agenda: Final = agenda
         self._keeps: Final = keeps
-        # What adds to a window, and what takes from its sum. Empty ones left behind by a rollback say nothing.
+        # What adds to a window's measure, and what lessens it. Empty ones left behind by a rollback say nothing.
         self._slices: Final[dict[tuple[At, bool], Queue[Slice]]] = {}
         self._changed: Final[Table[At, bool]] = Table(undo)
         self._told: Final[Table[str, float]] = Table(undo)
@@ -65,14 +73,14 @@ class Memory:
         """A reading came into a window; or so many of this sum."""
         if not self._keeps:
             return
-        at, below, span_s = (rule.name, key), _is_below(rule, value), length_s(rule)
-        slices, value = self._queue(at, span_s, now, below=below), value if _adds(rule) else ZERO
+        at, lessens, span_s = (rule.name, key), _lessens(rule, key, value), length_s(rule)
+        slices, value = self._queue(at, span_s, now, lessens=lessens), value if _adds(rule) else ZERO
         last = slices.last()
         if last is None or now - last.began >= span_s / SLICES:
             slices.append(Slice(now, now, count, value))
         else:
             slices.pop()
-            until = last.began if below else now
+            until = last.began if lessens else now
             slices.append(Slice(last.began, until, last.count + count, EXACT.add(last.total, value)))
         self._change(at, now)
 
@@ -114,22 +122,30 @@ class Memory:
 
     # --- the next life
 
-    def put_back(self, kept: Iterable[Keep], now: float, wall: float) -> None:
+    def put_back(self, kept: tuple[Keep, ...], now: float, wall: float, last_wall: float) -> None:
         """What was kept, at the start. What fits no rule any more, and what has left its window, is forgotten.
 
-        A window is brought back with its series' first reading: of ten thousand most can wait, and a sweep can't.
-        A wall clock that went back since then makes a window no younger than it was.
+        `last_wall`: when a sign of life was written last, if not by one of these. A wall clock that went back since
+        then makes a window no younger than it was. A window is brought back with its series' first reading: of ten
+        thousand most can wait, and a sweep can't.
         """
+        away_s = wall - max((last_wall, *(keep.wall for keep in kept)))
         for keep in kept:
             moved_s = now - max(0.0, wall - keep.wall) - keep.clock_s
             for window in keep.windows:
                 at, rule = (window.rule, _key(window)), self._roster.rules.get(window.rule)
-                if rule is None or not self._fits(rule, window) or not _is_left(window, moved_s, rule, now):
+                fits = rule is not None and self._fits(rule, window, away_s)
+                if rule is None or not fits or not _is_left(window, moved_s, rule, now):
                     self._change(at, now)  # nothing is held of it: it is told to be forgotten
                     continue
                 self._kept[at] = (window, moved_s)
-                self._roster.since[at] = min(window.since + moved_s, now)
+                if away_s <= kinds.window_s(rule) * AWAY_MAX:
+                    self._roster.since[at] = min(window.since + moved_s, now)
                 self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
+                if isinstance(rule, RatioRule) or (isinstance(rule, RateRule) and rule.sum):
+                    # What left meanwhile, or leaves before anything is heard, may make it a breach.
+                    home = self._roster.home(rule, at[1])
+                    self._agenda.set(("watch", "sum", rule.name, home), now + len(self._kept) / RECALLED_PER_S)
 
     def recall(self, rule: ReadingRule, key: SeriesKey, now: float) -> None:
         """A series is heard: from now on its windows are what was kept of them. Its own reading comes after this."""
@@ -151,7 +167,7 @@ class Memory:
                 pass
             case RateRule() | RatioRule():
                 for held in slices:
-                    self._queue(at, span_s, now, below=_is_below(rule, held.total)).append(held)
+                    self._queue(at, span_s, now, lessens=_lessens(rule, key, held.total)).append(held)
                 self._roster.windows.put_back(rule, key, slices)
             case DrawdownRule():
                 for held in slices[:-1]:  # the last is the value that held, and isn't replaced yet
@@ -160,8 +176,10 @@ class Memory:
             case _:
                 assert_never(rule)
 
-    def _fits(self, rule: ReadingRule, window: KeptWindow) -> bool:
+    def _fits(self, rule: ReadingRule, window: KeptWindow, away_s: float) -> bool:
         if isinstance(rule, RatioRule):
+            if away_s > rule.window_s * AWAY_MAX:
+                return False
             is_its = window.feed == "" and window.reading in rule.reads  # as Roster.home says
         else:
             is_its = rule in self._roster.by_lane.get((window.feed, window.reading), ())
@@ -211,7 +229,7 @@ class Memory:
                 self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
             else:
                 del self._kept[at]
-                del self._roster.since[at]
+                self._roster.since.pop(at)
                 self._change(at, now)
             return
         held = self._held(rule, at[1], now) if rule is not None else ()
@@ -223,11 +241,11 @@ class Memory:
 
     # --- slices
 
-    def _queue(self, at: At, span_s: float, now: float, *, below: bool = False) -> Queue[Slice]:
+    def _queue(self, at: At, span_s: float, now: float, *, lessens: bool = False) -> Queue[Slice]:
         """Slices of one window; what has left it is gone."""
-        slices = self._slices.get((at, below))
+        slices = self._slices.get((at, lessens))
         if slices is None:
-            slices = self._slices[at, below] = Queue(self._undo)
+            slices = self._slices[at, lessens] = Queue(self._undo)
         while (first := slices.first()) is not None and first.at + span_s <= now:
             slices.popleft()
         return slices
@@ -241,7 +259,7 @@ class Memory:
         if isinstance(rule, DrawdownRule):
             value = self._roster.peaks.value(rule, key)
             return held if value is None else (*held, Slice(now, now, 1, value))
-        return (*held, *self._queue(at, span_s, now, below=True)) if (at, True) in self._slices else held
+        return (*held, *self._queue(at, span_s, now, lessens=True)) if (at, True) in self._slices else held
 
 
 def _key(window: KeptWindow) -> SeriesKey:
@@ -264,8 +282,9 @@ def _adds(rule: Counting) -> bool:
     return isinstance(rule, RateRule) and rule.sum
 
 
-def _is_below(rule: Counting, value: Decimal) -> bool:
-    return _adds(rule) and value < 0
+def _lessens(rule: Counting, key: SeriesKey, value: Decimal) -> bool:
+    """Whether the measure is less for it, so that it grows when this leaves."""
+    return key[1] == rule.over if isinstance(rule, RatioRule) else rule.sum and value < 0
 
 
 def _look_every_s(rule: ReadingRule) -> float:
