@@ -420,11 +420,11 @@ def render(inventory: Inventory) -> str:
         out += _fields(("whole OMS", f"a scope without account and user is {allowed}"))
     out += ["", f"Findings: {len(inventory.findings)}" if inventory.findings else "No findings."]
     for finding in inventory.findings:
-        out += textwrap.wrap(finding, WIDTH, initial_indent="- ", subsequent_indent="  ")
+        out += textwrap.wrap(finding, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
     if inventory.remarks:
         out += ["", "Good to know:"]
     for remark in inventory.remarks:
-        out += textwrap.wrap(remark, WIDTH, initial_indent="- ", subsequent_indent="  ")
+        out += textwrap.wrap(remark, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(out) + "\n"
 
 
@@ -432,7 +432,7 @@ def _fields(*fields: tuple[str, str]) -> list[str]:
     lines = []
     for name, text in fields:
         lead = f"  {name:<11} " if len(name) <= 11 else f"  {name} "
-        lines += textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=" " * 14)
+        lines += textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=" " * 14, break_on_hyphens=False)
     return lines
 
 

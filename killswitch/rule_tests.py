@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SAME_S: Final = 0.001
 """Two times that differ by no more are one."""
+TIMES_MAX: Final = 100_000
+"""So often a reading can be repeated."""
 _SIZE_MAX: Final = 16 * 1024 * 1024
 
 
@@ -234,20 +236,19 @@ class _Reader:
         self._only(row, ("name", "readings", "until_s", "trips"), place)
         if not isinstance(name, str) or not name:
             self.mistakes.append(f"{place}.name: it must be text")
-        readings = [self._reading(r, f"{place}, {at}") for at, r in self._tables(row, "readings", place)]
+        readings = [self._repeated(r, f"{place}, {at}") for at, r in self._tables(row, "readings", place)]
         trips = [self._trip(r, f"{place}, {at}") for at, r in self._tables(row, "trips", place)]
         until_s = self._seconds(row, "until_s", place)
-        last = 0.0
-        for at, reading in enumerate(readings):
-            if reading is not None and reading.wall < last:
-                self.mistakes.append(f"{place}, readings[{at}].at_s: it is before the reading above it")
-            last = reading.wall if reading is not None else last
+        began = [rows[0].wall if rows else 0.0 for rows in readings]
+        for at in (at for at in range(1, len(began)) if readings[at] and began[at] < max(began[:at])):
+            self.mistakes.append(f"{place}, readings[{at}].at_s: it is before the reading above it")
+        kept = tuple(sorted((one for rows in readings for one in rows), key=lambda one: one.wall))
+        last = kept[-1].wall if kept else 0.0
         times = [t.at_s for t in trips if t is not None]
         if until_s is not None and until_s < max([last, *times]):
             self.mistakes.append(f"{place}.until_s: a reading or a trip is after it")
         if until_s is None or not isinstance(name, str):
             return None
-        kept = tuple(r for r in readings if r is not None)
         return RuleTest(name, kept, until_s, tuple(t for t in trips if t is not None))
 
     def _tables(self, row: dict[str, Any], key: str, place: str) -> list[tuple[str, dict[str, Any]]]:
@@ -256,6 +257,20 @@ class _Reader:
             self.mistakes.append(f"{place}.{key}: it must be a list of tables" + (", or []" if key == "trips" else ""))
             return []
         return [(f"{key}[{index}]", one) for index, one in enumerate(value)]
+
+    def _repeated(self, row: dict[str, Any], place: str) -> list[Reading | Beat]:
+        """A reading, `times` in all, each `every_s` after the one before."""
+        more: dict[str, Any] = {key: row[key] for key in ("every_s", "times") if key in row}
+        first = self._reading({key: value for key, value in row.items() if key not in more}, place)
+        if not more:
+            return [] if first is None else [first]
+        every_s, times = self._seconds(more, "every_s", place), more.get("times")
+        if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= TIMES_MAX:
+            self.mistakes.append(f"{place}.times: it must be a whole number from 1 to {TIMES_MAX:,}")
+            return []
+        if first is None or every_s is None:
+            return []
+        return [replace(first, wall=first.wall + n * every_s) for n in range(times)]
 
     def _reading(self, row: dict[str, Any], place: str) -> Reading | Beat | None:
         if set(row) == {"at_s", "feed"}:

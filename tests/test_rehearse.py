@@ -150,6 +150,32 @@ def test_a_test_passes_when_exactly_its_trips_come(config):
     assert rule_test(config)[0] == 0
 
 
+def test_a_reading_can_be_repeated_at_even_distances(config):
+    again = "at_s = 0, every_s = 4, times = 3, reading"
+    trips = "trips = [{ at_s = 1, rule"
+    readings = "{ at_s = 1, every_s = 4, times = 2, reading"
+    changes = [("at_s = 0, reading", again), ("{ at_s = 3, reading", readings)]
+    assert rule_test(config, *changes, ("trips = [{ at_s = 3, rule", trips))[0] == 1  # 99, 101, 99, 101, 99: two trips
+    both = f'{trips} = "var-limit", scope = {{ oms = "prime", account = 15 }} }}, {{ at_s = 5, rule'
+    assert rule_test(config, *changes, ("trips = [{ at_s = 3, rule", both))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("every_s = 1, times = 0", "readings[0].times: it must be a whole number from 1 to 100,000"),
+        ("every_s = 1, times = 100001", "readings[0].times: it must be a whole number from 1 to 100,000"),
+        ("every_s = 1", "readings[0].times: it must be a whole number"),
+        ("times = 2", "readings[0].every_s: it must be seconds, 0 or more"),
+        ("every_s = -1, times = 2", "readings[0].every_s: it must be seconds, 0 or more"),
+        ("every_s = 6, times = 3", "until_s: a reading or a trip is after it"),
+    ],
+)
+def test_a_repetition_that_can_t_be_is_a_mistake(config, keys, words):
+    code, said = rule_test(config, ("at_s = 0, reading", f"at_s = 0, {keys}, reading"))
+    assert (code, words in said) == (2, True), said
+
+
 DROP = """
 [[rule]]
 name = "drop"
