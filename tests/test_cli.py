@@ -328,6 +328,13 @@ def test_the_status_of_a_rule_names_each_series_and_the_rule_as_a_whole():
     )
 
 
+def test_the_status_of_a_dead_man_says_when_it_isn_t_armed_yet():
+    rule = {"rule": "dead", "limit": "no beat for 10 s", "series": 1, "headroom": None, "armed": False}
+    said = " ".join(terminal.status({"rules": [rule]}).split())
+    assert "dead: headroom unknown, limit no beat for 10 s, 1 series, not armed before its first beat" in said
+    assert "not armed" not in terminal.status({"rules": [rule | {"armed": True}]})
+
+
 # --- with a broker, and with a daemon -----------------------------------------------------------------------
 
 

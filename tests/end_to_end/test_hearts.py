@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
+from click.testing import CliRunner
 
+from killswitch.cli import cli
 from killswitch.simulator.world import SimulatorOptions
 from tests.end_to_end.house import House, until
 
@@ -232,3 +235,21 @@ async def test_a_daemon_that_starts_again_has_not_forgotten_that_a_heart_once_be
         assert time.monotonic() >= began + SILENT_S
         assert "did not beat for" in house.trip_of(name)["causes"][0]["text"]
         assert "since the start" in house.trip_of(name)["causes"][0]["text"]
+
+
+async def test_a_recording_of_beats_gives_the_trips_that_the_daemon_made(tmp_path):
+    tables = dead(arm="first")
+    async with House(tmp_path, options=ORDERS, tables=tables, daemon='record = "day.jsonl"') as house:
+        await house.start()
+        await house.pub("traders/1/beat", "alive")
+        await until(lambda: _armed(house), "it is armed", every_s=0.02)
+        await house.kill()  # the trip is of a heart that beat in another life of the daemon only
+        await house.start()
+        await house.any_trip()
+        await house.pub("traders/1/beat", "alive")  # a recording goes as far as its last line
+        await house.metric("killswitch_readings_total{feed=heart}", 1)
+        await house.stop()
+        done = CliRunner().invoke(cli, ["replay", "--config", str(house.config), "--json", str(tmp_path)])
+        (trip,) = [json.loads(line) for line in done.stdout.splitlines()]
+        assert (trip["rule"], trip["scope"]) == ("dead", {"oms": "prime", "account": 16})
+        assert trip["cause"].startswith("the heart of feed heart did not beat for 3.")
