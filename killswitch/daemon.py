@@ -141,7 +141,8 @@ class Daemon:
             if self._config.daemon.unreadable_journal == "refuse":
                 raise
             aside = path.with_name(f"{path.name}.unreadable-{int(self._wall())}")
-            log.error("%s; it is kept as %s, and every configured scope is swept", error, aside.name)
+            does = "would be, but for the shadow," if self._config.daemon.mode == "shadow" else "is"
+            log.error("%s; it is kept as %s, and every configured scope %s swept", error, aside.name, does)
             for suffix in ("", "-wal", "-shm", ".spool"):
                 part = path.with_name(path.name + suffix)
                 if part.exists():
