@@ -88,7 +88,7 @@ class Alarms:
         """Beside all that is live: it folds with what other rules began in shadow on the same scope only."""
         held = self._parts.shadows.of_rules(breach.scope)
         if held is not None:
-            self._parts.shadows.breached(held, cause, wall)
+            self._parts.shadows.breached(held, cause, wall, repeated=breach.repeated)
         elif not breach.repeated:
             id_ = self._life.new_id(breach.rule, wall)
             self._life.shadow(id_, breach.scope, cause, f"rule {breach.rule}", now)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import (
     AnnounceEvent,
+    CauseView,
     ClearTrip,
     ListOpenOrders,
     ShadowCause,
@@ -23,11 +24,11 @@ from killswitch.domain.messages import (
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.sweep import find
 from killswitch.domain.trips import merged
-from killswitch.domain.undo import Table
+from killswitch.domain.undo import Queue, Table
 
 if TYPE_CHECKING:
-    from killswitch.domain.book import Book
-    from killswitch.domain.messages import CauseView, OpenOrders, ResetRequested
+    from killswitch.domain.book import Book, Session
+    from killswitch.domain.messages import OpenOrders, ResetRequested
     from killswitch.domain.outbox import Outbox
     from killswitch.domain.settings import Settings
     from killswitch.domain.trips import Trip
@@ -49,6 +50,15 @@ TRIES: Final = 3
 """Rounds of lists; a later one asks only for what the ones before it didn't get."""
 KEEP_SHARE: Final = 0.4
 """Of the burst of calls: what looks of shadow trips leave for sweeps, guards and snapshots."""
+TURNS: Final = 10
+"""So many looks in line may each be waiting for a sweep's list before the whole line waits a moment."""
+STANDING_MAX: Final = 250
+"""Shadow trips of rules that stand; a further one ends the oldest. A limit on trial that every account is past must
+not cost the live rules their time. The journal has all of them."""
+
+CAUSES_MAX: Final = 100
+"""Lines of causes that a shadow trip of rules shows; what comes on top is one more line, and one record each."""
+MORE_CAUSES: Final = "further series that breached: the journal has each"
 
 Held = tuple[int, tuple[int, ...]]
 
@@ -98,6 +108,10 @@ class Shadows:
         self._held: Table[str, Shadow] = Table(undo)
         self._by_rule: Table[Scope, str] = Table(undo)
         """Scope -> the shadow trip that a rule began on it: a rule that is tried may be far off, and breach often."""
+        self._undo = undo
+        self._lines: dict[str, Queue[str]] = {}
+        """OMS -> looks that still have accounts to ask for. An empty one left behind by a rollback says nothing."""
+        self._in_line: Table[str, bool] = Table(undo)
         self._turns: Table[str, float] = Table(undo)
         """OMS -> when the next list of a late look may leave."""
         self._calls: Table[int, tuple[str, int]] = Table(undo)
@@ -125,6 +139,8 @@ class Shadows:
     ) -> int:
         """A shadow trip begins. Returns the number of its record."""
         wall = cause.first_wall
+        if cause.rule:
+            self._make_room(wall)
         n = self._outbox.record(ShadowTripped(id_, scope, cause, by, command_id, digest), wall, urgent=True)
         accounts, complete = self._book.accounts_of(scope, self._book.next_call)
         self._held[id_] = Shadow(
@@ -154,17 +170,33 @@ class Shadows:
         """The shadow trip that a rule began on exactly this scope."""
         return self._held.get(self._by_rule.get(scope) or "")
 
-    def breached(self, shadow: Shadow, cause: CauseView, wall: float) -> None:
+    def breached(self, shadow: Shadow, cause: CauseView, wall: float, *, repeated: bool) -> None:
         """Another breach by a rule, or a further value of one that is known: that one isn't told at a feed's pace."""
         if any((c.rule, c.labels) == (cause.rule, cause.labels) for c in shadow.causes):
             self._held[shadow.id] = replace(shadow, causes=merged(shadow.causes, cause))
-        else:
+        elif len(shadow.causes) < CAUSES_MAX:
             self.press(shadow, cause, wall)
+        elif not repeated:
+            self._outbox.record(ShadowCause(shadow.id, cause), wall, urgent=True)
+            more = CauseView(MORE_CAUSES, "", cause.kind, (), wall, wall, 1)
+            self._held[shadow.id] = replace(shadow, causes=merged(shadow.causes, more))
+            if len(shadow.causes) == CAUSES_MAX:
+                self._status["announce"] = "yes"
 
     def end(self, shadow: Shadow, event: ResetRequested) -> None:
         """A person ends it. It latched nothing, so nothing need be proven."""
-        body = ShadowEnded(shadow.id, event.by, event.reason, event.id, event.digest)
-        n = self._outbox.record(body, event.wall, urgent=True)
+        self._end(shadow, ShadowEnded(shadow.id, event.by, event.reason, event.id, event.digest), event.wall)
+
+    def _make_room(self, wall: float) -> None:
+        if len(self._by_rule) < STANDING_MAX:
+            return
+        oldest = self._held[next(iter(self._by_rule.values()))]
+        looked = "" if oldest.would is not None else ", before it was looked at"
+        reason = f"more than {STANDING_MAX} shadow trips of rules stand{looked}"
+        self._end(oldest, ShadowEnded(oldest.id, "killswitch", reason, "", ""), wall)
+
+    def _end(self, shadow: Shadow, body: ShadowEnded, wall: float) -> None:
+        n = self._outbox.record(body, wall, urgent=True)
         self._held.pop(shadow.id)
         if self._by_rule.get(shadow.scope) == shadow.id:
             self._by_rule.pop(shadow.scope)
@@ -174,43 +206,72 @@ class Shadows:
         self._agenda.clear(("shadow", shadow.id))
         self._outbox.forget_trip(shadow.id)
         self._outbox.after(ClearTrip(shadow.id), n)
-        text = f"{shadow.scope.in_words()}: reset by {event.by}: {event.reason}"
-        self._tell("shadow_reset", shadow.id, text, event.wall, n)
+        text = f"{shadow.scope.in_words()}: reset by {body.by}: {body.reason}"
+        self._tell("shadow_reset", shadow.id, text, wall, n)
 
     # --- the look
 
     def wake(self, trip: str, now: float, wall: float) -> None:
-        """Go on with a look: ask as far as the budget allows, or say what was found."""
+        """Go on with a look: it gets in line for its lists, or says what was found."""
         shadow = self._held.get(trip)
         if shadow is None or shadow.would is not None:
             return
-        session = self._book.session_for(shadow.scope.oms)
-        if shadow.todo and session is None:
-            if now >= shadow.wait_until:
-                self._found(replace(shadow, failed=(*shadow.failed, *shadow.todo), todo=()), wall)
-            else:
-                self._agenda.set(("shadow", trip), min(now + AGAIN_S, shadow.wait_until))
-            return
-        while shadow.todo and session is not None:
-            account, oms = shadow.todo[0], shadow.scope.oms
-            not_before = self._not_before(shadow, account, now)
-            if not_before is not None:
-                self._agenda.set(("shadow", trip), not_before)
-                break
-            look = Scope(oms=oms, account=account, user=EVERY, instrument=EVERY)
-            call = self._book.new_call(session, "GetOpenOrders", look, now)
-            self._outbox.put(ListOpenOrders(call.number, session.number, oms, account))
-            self._agenda.set(("call", call.number), now + self._timeout_s)
-            self._calls[call.number] = (trip, account)
-            shadow = replace(shadow, todo=shadow.todo[1:], waiting=shadow.waiting + 1)
-        self._held[trip] = shadow
-        if shadow.todo or shadow.waiting:
-            return
-        if shadow.failed and shadow.tries < TRIES:
-            self._held[trip] = replace(shadow, todo=shadow.failed, failed=(), tries=shadow.tries + 1)
+        if not shadow.todo and not shadow.waiting:
+            if not shadow.failed or shadow.tries >= TRIES:
+                self._found(shadow, wall)
+                return
+            shadow = replace(shadow, todo=shadow.failed, failed=(), tries=shadow.tries + 1)
+            self._held[trip] = shadow
             self._agenda.set(("shadow", trip), now + AGAIN_S)
             return
-        self._found(shadow, wall)
+        if shadow.todo and trip not in self._in_line:
+            self._in_line[trip] = True
+            self._line(shadow.scope.oms).append(trip)
+            self.serve(shadow.scope.oms, now, wall)
+
+    def serve(self, oms: str, now: float, wall: float) -> None:
+        """Ask for the lists of those in line, in turns, as far as the budget allows: only the first waits for it."""
+        line, session = self._line(oms), self._book.session_for(oms)
+        turns, again_at = TURNS, now + AGAIN_S
+        while (trip := line.first()) is not None:
+            shadow = self._held.get(trip)
+            if shadow is None or not shadow.todo:
+                self._leave(line)
+            elif session is None:
+                if now < shadow.wait_until:
+                    self._agenda.set(("shadows", oms), min(now + AGAIN_S, shadow.wait_until))
+                    return
+                self._leave(line)
+                self._found(replace(shadow, failed=(*shadow.failed, *shadow.todo), todo=()), wall)
+            elif (not_before := self._not_before(shadow, shadow.todo[0], now)) is None:
+                self._ask(shadow, session, now)
+                self._leave(line, again=len(shadow.todo) > 1)
+            else:
+                turns, again_at = turns - 1, min(again_at, not_before)
+                if turns == 0 or len(line) == 1 or not self._book.may_call(oms, now, KEEP_SHARE):
+                    self._agenda.set(("shadows", oms), again_at)
+                    return
+                self._leave(line, again=True)
+
+    def _line(self, oms: str) -> Queue[str]:
+        return self._lines.setdefault(oms, Queue(self._undo))
+
+    def _leave(self, line: Queue[str], *, again: bool = False) -> None:
+        """The first in line has had its turn; `again`: it gets in line behind the others."""
+        trip = line.popleft()
+        if again:
+            line.append(trip)
+        else:
+            self._in_line.pop(trip)
+
+    def _ask(self, shadow: Shadow, session: Session, now: float) -> None:
+        account, oms = shadow.todo[0], shadow.scope.oms
+        look = Scope(oms=oms, account=account, user=EVERY, instrument=EVERY)
+        call = self._book.new_call(session, "GetOpenOrders", look, now)
+        self._outbox.put(ListOpenOrders(call.number, session.number, oms, account))
+        self._agenda.set(("call", call.number), now + self._timeout_s)
+        self._calls[call.number] = (shadow.id, account)
+        self._held[shadow.id] = replace(shadow, todo=shadow.todo[1:], waiting=shadow.waiting + 1)
 
     def _not_before(self, shadow: Shadow, account: int, now: float) -> float | None:
         """When this account may be asked for; None: now."""

@@ -281,6 +281,8 @@ class KillSwitch:
                 self._life.remind(trip, now, wall)
             case ("shadow", str(trip)):
                 self._parts.shadows.wake(trip, now, wall)
+            case ("shadows", str(oms)):
+                self._parts.shadows.serve(oms, now, wall)
             case ("tickers", str(oms)):
                 self._tickers.go_on(oms, now)
             case ("snapshot", str(oms)):
