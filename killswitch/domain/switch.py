@@ -267,7 +267,7 @@ class KillSwitch:
                 self._keep(self._parts.watch.memory.wake(what, now), now, wall)
             case ("call", int(number)):
                 self._parts.look_failed(number, now)
-                self._tickers.failed(number, now)
+                self._tickers.timed_out(number, now)
                 self._parts.stir_up(self._parts.sweeper.timed_out(number, now, wall))
             case ("lane", Scope() as scope):
                 self._parts.stir.add(scope.oms)

@@ -24,6 +24,9 @@ KEEP_SHARE: Final = 0.4
 """Of the burst of calls: what subscriptions leave for sweeps, guards, and the snapshots before them."""
 AGAIN_S: Final = 5.0
 """What was lost or not answered is asked for again so much later."""
+MUTE_FACTOR: Final = 6
+MUTE_AGAIN_S: Final = 3600.0
+"""What isn't answered again and again on one session, where other calls are, is asked for ever less often."""
 REFUSED_AGAIN_S: Final = 60.0
 """What was refused will be so again, until somebody mends it there."""
 LIST: Final = 0
@@ -38,6 +41,8 @@ class Tickers:
         self._calls: Table[int, tuple[int, int]] = Table(parts.undo)  # call -> (session, instrument or LIST)
         self._asked: Table[tuple[int, int], float] = Table(parts.undo)
         """(session, instrument or LIST) -> when to ask again; infinity: it was answered, or is under way."""
+        self._mute: Table[tuple[int, int], int] = Table(parts.undo)
+        """(session, instrument or LIST) -> how often it was not answered, in a row."""
 
     def begin(self, oms: str, now: float) -> None:
         """A session is there, or its OMS's snapshot is due: ask for what rules need of its markets."""
@@ -51,6 +56,9 @@ class Tickers:
         for key in self._asked:
             if key[0] == session:
                 del self._asked[key]
+        for key in self._mute:
+            if key[0] == session:
+                del self._mute[key]
         for call, (its, _) in self._calls.items():
             if its == session:
                 del self._calls[call]
@@ -61,6 +69,8 @@ class Tickers:
         """A call was answered with what it asked for. Once instruments are known their prices are subscribed to."""
         which = self._calls.pop(call)
         session = self._parts.book.sessions.get(which[0]) if which is not None else None
+        if which is not None:
+            self._mute.pop(which)
         if which is not None and which[1] == LIST and session is not None:
             self._parts.agenda.set(("tickers", session.oms), now)
 
@@ -71,6 +81,14 @@ class Tickers:
         else:
             refused = event.answer.kind is AnswerKind.REFUSED
             self.failed(event.call, now, again_s=REFUSED_AGAIN_S if refused else AGAIN_S)
+
+    def timed_out(self, call: int, now: float) -> None:
+        """Nobody answered a call in time: some servers don't know it, and say nothing."""
+        which = self._calls.get(call)
+        if which is not None:
+            times = self._mute.get(which) or 0
+            self._mute[which] = min(times + 1, 10)
+            self.failed(call, now, again_s=min(AGAIN_S * MUTE_FACTOR**times, MUTE_AGAIN_S))
 
     def failed(self, call: int, now: float, *, again_s: float = AGAIN_S) -> None:
         """A call was lost, refused or took too long: if it is ours it is made again."""

@@ -201,3 +201,39 @@ def test_a_price_that_falls_below_its_limit_trips_through_the_switch() -> None:
     assert not bench.trips()
     bench.tell(PriceSeen(bid=TEN - 1, ask=TEN, **price))  # type: ignore[arg-type]
     assert [t.scope for t in bench.trips()] == [scope(account=14)]
+
+
+def test_a_server_that_answers_no_subscription_is_asked_ever_less_often_and_nothing_piles_up() -> None:
+    bench = Exchange(50, per_minute=400)
+    bench.connect()
+    say = bench.say
+    bench.say = lambda action: None if isinstance(action, SubscribePrice) else say(action)  # type: ignore[method-assign]  # this exchange is mute
+    bench.until(bench.now + 900.0)
+    asked = len(bench.of(SubscribePrice))
+    assert asked >= 100  # each again, and some once more
+    bench.until(bench.now + 3600.0)
+    assert len(bench.of(SubscribePrice)) - asked <= 100
+    assert len(bench.switch._parts.book.calls) <= 60
+    bench.disconnect()
+    bench.connect()
+    del bench.say
+    bench.until(bench.now + 60.0)
+    assert len(bench.subscribed()) == 50  # a new session begins with a clean sheet
+
+
+def test_a_subscription_answered_after_its_time_is_taken_and_asked_for_no_more() -> None:
+    bench = up(1)
+    bench.deaf = True
+    bench.answered = set()
+    bench.until(bench.now + 0.2)
+    bench.deaf = False
+    (asking,) = bench.of(ListInstruments)[-1:]
+    bench.answered.add(asking.call)
+    bench.say(asking)
+    bench.deaf = True
+    bench.until(bench.now + 31.0)
+    (late,) = bench.of(SubscribePrice)
+    bench.say(late)
+    bench.deaf = False
+    bench.until(bench.now + 30.0)
+    assert len(bench.subscribed()) <= 2
