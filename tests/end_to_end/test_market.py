@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from killswitch.adapters.journal import read_rows
+from killswitch.config import load_rules
+from killswitch.rehearse import Rehearsal, lines_of, recordings
 from killswitch.simulator.world import SimulatorOptions
-from tests.end_to_end.house import House
+from tests.end_to_end.house import House, until
 
 pytestmark = pytest.mark.mosquitto
 
@@ -39,6 +44,29 @@ kind = "rate"
 above = 3
 per_s = 60
 scope = { oms = "prime", account = "{account}" }
+"""
+)
+SHARE = (
+    FEED
+    + """
+[[rule]]
+name = "share"
+reading = "reject"
+over = "order"
+kind = "ratio"
+above = 0.5
+window_s = 60
+at_least = 4
+scope = { oms = "prime", account = "{account}" }
+
+[[rule]]
+name = "price-drop"
+reading = "price"
+where = { instrument = "25" }
+kind = "drawdown"
+fall = 1000
+window_s = 60
+scope = { oms = "prime", account = 15, instrument = 25 }
 """
 )
 
@@ -75,3 +103,38 @@ async def test_orders_that_are_refused_one_after_the_other_trip_their_account(tm
         assert house.trip_of(name)["causes"][0]["rule"] == "refused"
         assert not house.open(account=14)
         assert len(house.open(account=15)) == 8
+
+
+async def test_the_share_of_refused_orders_and_a_fall_of_the_price_trip_and_so_they_do_in_a_replay(tmp_path):
+    async with House(tmp_path, options=ORDERS, tables=SHARE, daemon='record = "day.jsonl"') as house:
+        house.sim.set_price(25, bid=40000, ask=40000)
+        await house.start()
+        for n in range(4):
+            house.sim.place(14, 37, 25 + n % 2)
+            house.sim.place(15, 37, 25)
+        for n in range(2):  # it names neither instrument nor user, and is of its account's orders all the same
+            house.sim.reject_order(14, client_order_id=n)
+            house.sim.reject_order(15, client_order_id=n)
+        house.sim.set_price(25, bid=41000, ask=41000)
+        house.sim.set_price(25, bid="40000.01", ask="40000.01")
+        await house.metric("killswitch_rule_headroom_ratio{rule=share}", 0)  # 2 of 4 is not above the half
+        await house.metric("killswitch_rule_headroom_ratio{rule=price-drop}", 0.00001)
+        assert not house.trips()
+        assert not house.cancels()
+
+        house.sim.reject_order(14, client_order_id=2)
+        name = await house.any_trip()
+        assert house.trip_of(name)["scope"] == {"oms": "prime", "account": 14}
+        assert house.trip_of(name)["causes"][0]["last"] == "0.75"
+        house.sim.set_price(25, bid=40000, ask=40000)
+        await until(lambda: len(house.trips()) == 2, "a fall of exactly 1000 trips")
+        (other,) = set(house.trips()) - {name}
+        assert house.trip_of(other)["causes"][0]["last"] == "1000.0"
+        await house.confirmed(name, other)
+        await house.stop()
+
+        rehearsal = Rehearsal(load_rules(house.config, {}))
+        trips = [t for file in recordings([tmp_path]) for line, _ in lines_of(file) for t in rehearsal.take(line)]
+        live = [json.loads(row.data)["body"] for row in read_rows(house.journal) if row.kind == "tripped"]
+        assert [(t.rule, t.cause) for t in trips] == [(row["cause"]["rule"], row["cause"]["text"]) for row in live]
+        assert [t.rule for t in trips] == ["share", "price-drop"]
