@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from decimal import Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,10 @@ from killswitch.domain.messages import Answer, AnswerKind, Reading
 from killswitch.domain.undo import Agenda, Undo
 from killswitch.domain.watch.rules import Watch
 from tests.domain.bench import OK, SETTINGS, SITE, Bench, scope
+from tests.domain.test_peaks import drawdown
+from tests.domain.test_rates import OFTEN, rate
+from tests.domain.test_ratios import ORDERS, REJECTS, ratio
+from tests.domain.watch_bench import Bench as WatchBench
 from tests.domain.test_peaks import drawdown
 from tests.domain.test_rates import OFTEN, rate
 from tests.domain.watch_bench import WALL, labels
@@ -90,3 +95,32 @@ def readings_effort(*, keeps: bool, rules: tuple[Rule, ...], readings: int, seri
 def test_to_keep_windows_for_a_restart_is_a_small_part_of_the_work(rule: Rule, series: int) -> None:
     plain = readings_effort(keeps=False, rules=(rule,), readings=3_000, series=series)
     assert readings_effort(keeps=True, rules=(rule,), readings=3_000, series=series) < 1.7 * plain
+
+
+def effort_of_a_reading(others: int) -> int:
+    """The calls that a reading takes which a rule of each kind counts, beside so many rules that don't read it."""
+    watched = (rate(), drawdown(), ratio(reading="var", over="order"))
+    strangers = (
+        *(ratio(f"a{n}", reading="reject", over="order", warn_at=(Decimal("0.5"),)) for n in range(others)),
+        *(drawdown(f"b{n}", where=(("account", "99"),)) for n in range(others)),
+        *(rate(f"c{n}", reading="reject") for n in range(others)),
+    )
+    bench = WatchBench(*watched, *strangers, feeds=(REJECTS, ORDERS, OFTEN))
+    bench.up(0.0)
+    bench.var(1.0, 1.0)  # who watches it is found with the first one
+    calls = 0
+
+    def count(_frame: object, event: str, _what: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        bench.var(2.0, 2.0)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_reading_costs_the_same_however_many_rules_do_not_read_it() -> None:
+    assert effort_of_a_reading(300) == effort_of_a_reading(0)
