@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from decimal import Decimal
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,10 +16,8 @@ from tests.domain.bench import OK, SETTINGS, SITE, Bench, scope
 from tests.domain.test_peaks import drawdown
 from tests.domain.test_rates import OFTEN, rate
 from tests.domain.test_ratios import ORDERS, REJECTS, ratio
-from tests.domain.watch_bench import Bench as WatchBench
-from tests.domain.test_peaks import drawdown
-from tests.domain.test_rates import OFTEN, rate
 from tests.domain.watch_bench import WALL, labels
+from tests.domain.watch_bench import Bench as WatchBench
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -144,6 +144,7 @@ def test_nothing_wakes_it_while_nothing_of_its_reading_is_in_the_window():
     assert desk.agenda.when(("watch", "sum", "r", ("", "reject", labels(account=14)))) is None
     desk.reject(5.0)
     assert desk.agenda.when(("watch", "sum", "r", ("", "reject", labels(account=14)))) == 60.0
+    desk.order(40.0)
     desk.until(65.0)
     assert desk.agenda.when(("watch", "sum", "r", ("", "reject", labels(account=14)))) is None
 
@@ -375,13 +376,21 @@ def test_a_share_goes_on_over_a_short_gap_only_and_both_of_its_counts_do_or_neit
 
 def test_windows_of_another_rule_are_not_taken_over():
     lives = Lives(ratio(at_least=1), feeds=(REJECTS, ORDERS))
-    event = Reading(feed="orders", name="order", labels=labels(account=14), wall=lives.wall, value=D(1))
-    lives.watch.handle(event, 0.0)
-    lives.undo.commit()
-    lives.until(5.0)
+
+    def hear():
+        for feed, name in (("orders", "order"), ("rejects", "reject")):
+            event = Reading(feed=feed, name=name, labels=labels(account=14), wall=lives.wall, value=D(1))
+            lives.watch.handle(event, lives.now)
+        lives.undo.commit()
+        lives.until(lives.now + 5.0)
+
+    hear()
     lives.rules = (ratio(at_least=1, over="entry"),)
     lives.kill(6.0)
-    assert not lives.watch._roster.windows._parts
+    hear()
+    held = lives.watch._roster.windows
+    assert held.measure(lives.rules[0], ("", "reject", labels(account=14)), lives.now) == 1
+    assert len(lives.rows) == 1
 
 
 def test_what_a_kept_share_is_of_leaves_with_the_oldest_of_its_slice():
