@@ -8,6 +8,7 @@ import pytest
 
 from killswitch.adapters.recorder import _Lines
 from killswitch.config import Rules
+from killswitch.domain.messages import Tick
 from killswitch.rehearse import Rehearsal
 from killswitch.wire.recording import Began, Line, decode, encode
 from tests.domain.test_equity import BTC, ETH, EUR, FEED, equity, notional, pings, resting
@@ -31,7 +32,11 @@ class Recorded(Bench):
         self.tripped = []
 
     def until(self, now):
-        found = super().until(now)
+        found = []
+        while (due := self.agenda.due()) is not None and due <= now:
+            found += super().until(max(due, self.now))
+            self.lines += self.held.of(Tick(wall=WALL + self.now), self.now)
+        found += super().until(now)
         self.tripped += trips(found)
         return found
 
@@ -73,6 +78,10 @@ def test_a_recording_of_it_trips_where_the_daemon_did(silent):
     pings(bench, 25.0)
     bench.price(1, 440, 440)
     bench.price(1, 2000, 2000, at=27.0)
+    bench.position(row(14, "BTC", "0.1"), at=28.0)
+    bench.position(row(14, "USD", 4000), at=28.05)
+    bench.position(row(14, "USD", 300), at=28.5)
+    bench.position(row(14, "BTC", 2), at=29.0)
     if silent:
         bench.price(1, at=30.0)
         pings(bench, 60.0)

@@ -33,6 +33,7 @@ from killswitch.domain.messages import (
     Reading,
     SessionDown,
     SessionUp,
+    Tick,
     TradeSeen,
 )
 from killswitch.domain.undo import Undo
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import Event
     from killswitch.domain.settings import FeedSpec
+    from killswitch.domain.watch.shown import Shown
     from killswitch.wire.recording import Recorded
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ WATCHED: Final = frozenset(
     (
         *(Reading, BadReading, Beat, FeedUp, FeedDown, SessionUp, SessionDown, Heard),
         *(Positions, PositionSeen, OpenOrders, OrderWorking, OrderEnded, OrderRejected, TradeSeen),
-        *(Instruments, PriceSeen),
+        *(Instruments, PriceSeen, Tick),
     )
 )
 
@@ -107,7 +109,7 @@ class Recorder:
 
     def see(self, event: Event, now: float) -> None:
         """What the rules took at `now` (monotonic seconds). Never waits, never raises."""
-        if type(event) not in WATCHED:
+        if type(event) not in WATCHED or (isinstance(event, Tick) and not self._lines.have_sums):
             return
         if len(self._waiting) >= self._waiting_max:
             self._over += 1
@@ -261,6 +263,7 @@ class _Lines:
         for feed in held:
             if feed.kind == "oms" and feed.oms is not None:
                 self._feeds_of[feed.oms] = (*self._feeds_of.get(feed.oms, ()), feed.name)
+        self.have_sums = any(feed.numeraire is not None for feed in held)
         self._undo = Undo()
         self._venue = Venue(held, self._undo)
 
@@ -278,14 +281,16 @@ class _Lines:
                     else:
                         self._venue.session_down(event.session)
                     yield Line(event, now)
+            case Tick():
+                for oms in self._feeds_of:
+                    yield from self._shown(event, self._venue.settle(oms, now), now)
             case _:
-                yield from self._of_oms(event, now)
+                look = self._venue.take(event, now)
+                if look is not None and look.oms in self._feeds_of:
+                    yield from self._of_oms(event, look, now)
         self._undo.commit()
 
-    def _of_oms(self, event: Event, now: float) -> Iterator[Line]:
-        look = self._venue.take(event, now)
-        if look is None or look.oms not in self._feeds_of:
-            return
+    def _of_oms(self, event: Event, look: Shown, now: float) -> Iterator[Line]:
         match event:
             case Positions() | OpenOrders():
                 what: Literal["positions", "orders"] = "positions" if isinstance(event, Positions) else "orders"
@@ -296,6 +301,9 @@ class _Lines:
                 yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
         if look.held is not None and isinstance(event, PriceSeen):
             yield Line(Listed(wall=event.wall, session=event.session, what="prices", which=look.held), now)
+        yield from self._shown(event, look, now)
+
+    def _shown(self, event: Event, look: Shown, now: float) -> Iterator[Line]:
         for rests in look.rests:
             yield Line(rests, now)
         for feed in self._feeds_of[look.oms]:

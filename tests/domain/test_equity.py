@@ -49,6 +49,12 @@ def value(bench, reading="equity", **more):
     return None if series is None else series.value
 
 
+def moved(bench, *rows, at=None, session=1):
+    """Positions that move at once, and what that gives once they are quiet."""
+    found = [f for held in rows for f in bench.position(held, at=at, session=session)]
+    return found + bench.until(bench.now + 0.1)
+
+
 def pings(bench, to, session=1, step=2.0):
     found = []
     while bench.now + step <= to:
@@ -70,20 +76,42 @@ def test_equity_trips_at_the_price_that_takes_it_below_its_limit_and_not_one_bef
 
 def test_equity_follows_positions_of_its_own_account_and_chains_of_prices():
     bench = known(equity())
-    bench.position(row(14, "ETH", 10))
+    moved(bench, row(14, "ETH", 10))
     assert value(bench) == 1300 + 600
-    bench.position(row(15, "ETH", 1000))
+    moved(bench, row(15, "ETH", 1000))
     assert value(bench) == 1900
     bench.price(2, "0.2", "0.2")
     assert value(bench) == 1300 + 1200
-    assert (edges(bench.position(row(14, "BTC", "-1"))) == [] and value(bench) == 700) or True
+    assert (edges(moved(bench, row(14, "BTC", "-1"))) == [] and value(bench) == 700) or True
 
 
 def test_a_short_position_takes_away_and_the_edge_is_the_position_s_event():
     bench = known(equity())
-    assert edges(bench.position(row(14, "BTC", "1.5"))) == []
-    assert edges(bench.position(row(14, "BTC", "-1.5"))) == [("low", 14)]
+    assert edges(moved(bench, row(14, "BTC", "1.5"))) == []
+    assert edges(moved(bench, row(14, "BTC", "-1.5"))) == [("low", 14)]
     assert value(bench) == -800
+
+
+def test_a_fill_is_no_loss_between_its_two_positions():
+    """A sale takes the product away before it brings what was paid for it."""
+    bench = known(equity())
+    found = bench.position(row(14, "BTC", 0))
+    found += bench.price(1, 610, 610, at=0.02)
+    found += bench.position(row(14, "USD", 1320), at=0.05)
+    assert found == []
+    assert value(bench) == 1300
+    assert bench.until(1.0) == []
+    assert value(bench) == 1320
+    bench.position(row(14, "BTC", 0), at=2.0)  # nothing new
+    assert edges(moved(bench, row(14, "USD", 999))) == [("low", 14)]
+
+
+def test_an_account_that_is_never_quiet_is_told_each_second():
+    bench = known(equity())
+    found = []
+    for n in range(40):
+        found += bench.position(row(14, "BTC", D(2) - D(n) / 20), at=n * 0.05)
+    assert [f.value for f in breaches(found) if not f.repeated] == ["700"]  # as of 1.05 s, with 1 BTC
 
 
 def test_a_numeraire_that_stands_on_the_other_side_is_walked_backwards():
@@ -102,7 +130,7 @@ def test_before_the_account_was_listed_its_equity_is_unknown_and_no_partial_sum(
     bench.session()
     bench.instruments(BTC)
     bench.price(1, 600, 600)
-    assert bench.position(row(14, "BTC", 1)) == []
+    assert moved(bench, row(14, "BTC", 1)) == []
     assert value(bench) is None
 
 
@@ -120,7 +148,7 @@ def test_a_product_without_a_price_makes_equity_unknown_by_name_and_the_rest_goe
     assert labels(account=14) in bench.rule_view("low").unknown
     assert "XRP" in bench.watch.uncalm("low", labels(account=14), bench.now)
     assert bench.watch.uncalm("low", labels(account=15), bench.now) is None
-    bench.position(row(14, "XRP", 0))
+    moved(bench, row(14, "XRP", 0))
     assert value(bench) == 1200
     assert bench.watch.uncalm("low", labels(account=14), bench.now) is None
 
@@ -140,7 +168,7 @@ def test_equity_that_was_known_ages_when_a_price_goes_and_is_known_again_by_itse
 
 def test_a_new_product_whose_price_is_only_a_moment_away_is_nothing():
     bench = known(equity(on_stale=TRIP))
-    bench.position(row(14, "EUR", 10), at=2.0)
+    moved(bench, row(14, "EUR", 10), at=2.0)
     assert value(bench) == 1300
     bench.price(3, 1, 1, at=4.0)
     assert value(bench) == 1310
@@ -158,7 +186,7 @@ def test_prices_on_a_silent_session_age_equity_and_its_ping_brings_what_changed_
     assert value(bench) == 1200
     found = pings(bench, 20.0, session=2)
     assert warned(found).count("stale") == 1
-    bench.position(row(14, "BTC", 1), session=2)
+    moved(bench, row(14, "BTC", 1), session=2)
     assert value(bench) == 1200  # the price is too old to tell what it is now
     assert bench.watch.uncalm("low", labels(account=14), bench.now)
     found = bench.heard(1)
@@ -194,16 +222,16 @@ def test_a_row_of_positions_that_can_not_be_read_is_no_equity():
 def test_an_amount_that_is_no_number_is_no_equity_whatever_signals_it_carries():
     for amount in ("NaN", "sNaN", "Infinity", "-Infinity", "1e999999"):
         bench = known(equity())
-        bench.position(row(14, "BTC", amount))
+        moved(bench, row(14, "BTC", amount))
         bench.price(1, 1, 1)
         assert value(bench) == 1300
-        bench.position(row(14, "BTC", 2))
+        moved(bench, row(14, "BTC", 2))
         assert value(bench) == 102
 
 
 def test_instruments_that_change_value_everything_anew():
     bench = known(equity())
-    bench.position(row(14, "ETH", 10))
+    moved(bench, row(14, "ETH", 10))
     bench.instruments(BTC, ETH, EUR, market(9, "ETH", "USD"))
     assert value(bench) == 1900
     bench.price(9, 10, 10)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.view import FeedView, RuleView
     from killswitch.domain.watch.readings import Change, LaneKey, SeriesKey
+    from killswitch.domain.watch.shown import Shown
 
 __all__ = ["Armed", "Breach", "Found", "Warned", "Watch"]
 
@@ -113,6 +114,8 @@ class Watch:
                 name in self._roster.rules
             ):
                 return tuple(self._judge.wake(self._roster.rules[name], (feed, of, labels), now))
+            case ("watch", "settle", str(oms)):
+                return tuple(self._on_shown(self._venue.settle(oms, now), now))
             case ("watch", "heart", str(name)):
                 return tuple(self._hearts.wake(name, now))
         return tuple(self._told(self._readings.wake(what, now), now))
@@ -163,9 +166,12 @@ class Watch:
 
     def _on_oms(self, event: Event, now: float) -> list[Found]:
         look = self._venue.take(event, now)
+        return [] if look is None else self._on_shown(look, now)
+
+    def _on_shown(self, look: Shown, now: float) -> list[Found]:
         found: list[Found] = []
-        if look is None:
-            return found
+        if look.settles_at is not None:
+            self._agenda.set(("watch", "settle", look.oms), look.settles_at)
         for feed in self._roster.feeds_of(look.oms):
             if look.seen:
                 self._roster.counts[feed] = (self._roster.counts.get(feed) or 0) + len(look.seen)

@@ -75,6 +75,7 @@ class Shown:
 
     `proven`: the readings of which something is proven by it, and as of when. `rests`: what the freshness of
     readings rests on from now on. `held`: an instrument whose prices this session is known to hear from now on.
+    `settles_at`: when `Venue.settle` has something to tell.
     """
 
     oms: str
@@ -85,6 +86,7 @@ class Shown:
     proven: tuple[tuple[str, float], ...] = ()
     rests: tuple[RestsOn, ...] = ()
     held: int | None = None
+    settles_at: float | None = None
 
 
 def labels_of(account: Account, **more: str) -> Labels:

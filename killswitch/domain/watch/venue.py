@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     from killswitch.domain.watch.shown import Account, Told
     from killswitch.domain.watch.worths import Touched
 
+SETTLE_S: Final = 0.1
+"""A fill moves two positions, which the vendor tells one after the other: in between the account looks poorer, or
+richer, by all that was traded. So its equity is told once its positions were quiet for so long, …"""
+SETTLE_MAX_S: Final = 1.0
+"""… or after so long, for one that is never quiet."""
 NO_PRICE: Final = "there is neither bid and offer nor a last trade"
 
 
@@ -72,6 +77,8 @@ class Venue:
         self._worths = Worths(self.markets, undo)
         # Sums that could be told but for the age of what they rest on: a table an OMS.
         self._aged: dict[str, Table[Told, bool]] = {oms: Table(undo) for oms in self._numeraires}
+        # Equities whose positions are on the move, since when and until when: a table an OMS.
+        self._moving: dict[str, Table[Told, tuple[float, float]]] = {oms: Table(undo) for oms in self._numeraires}
 
     def session_up(self, session: int, oms: str) -> bool:
         """True when it is the only session of that OMS: its link is back."""
@@ -119,6 +126,27 @@ class Venue:
                 return None
         return self._of_session(oms, event, event.session, now)
 
+    def settle(self, oms: str, now: float) -> Shown:
+        """The equities whose positions have come to rest by now. Too early or twice is harmless."""
+        touched: Touched = {}
+        for told, (_, until) in self._moving[oms].items() if oms in self._moving else ():
+            if until <= now:
+                del self._moving[oms][told]
+                touched[told] = False
+        seen, lacks, rests = self._summed(0.0, touched, now)
+        return Shown(
+            oms,
+            alive=False,
+            seen=tuple(seen),
+            lacks=tuple(lacks),
+            rests=tuple(rests),
+            settles_at=self._settles_at(oms),
+        )
+
+    def _settles_at(self, oms: str) -> float | None:
+        moving = self._moving.get(oms)
+        return min((until for _, until in moving.values()), default=None) if moving is not None else None
+
     def _of_session(self, oms: str, event: Event, session: int, now: float) -> Shown:
         alive = self.proofs.oms_of(session) == oms
         if alive:
@@ -132,7 +160,7 @@ class Venue:
         if oms in self._numeraires:
             if relisted:
                 self._worths.relisted(oms, touched)
-            doubts = (*doubts, *self._moved(oms, event, touched, doubts))
+            doubts = (*doubts, *self._moved(oms, event, touched, doubts, now))
             if alive and (isinstance(event, Positions | OpenOrders) or self.proofs.shows(session, PRICES)):
                 for told in self._aged[oms]:
                     touched.setdefault(told, False)
@@ -146,6 +174,7 @@ class Venue:
             proven=self._proven(oms, session, now) if alive else (),
             rests=(*rests, *more_rests),
             held=held,
+            settles_at=self._settles_at(oms),
         )
 
     def _listed(self, event: Event, session: int) -> int | None:
@@ -196,7 +225,9 @@ class Venue:
         seen = () if price is None else (Seen(PRICE, labels, price),)
         return seen, (Lack(PRICE, labels, why),) if why else (), rests
 
-    def _moved(self, oms: str, event: Event, touched: Touched, doubts: tuple[Doubt, ...]) -> tuple[Doubt, ...]:
+    def _moved(
+        self, oms: str, event: Event, touched: Touched, doubts: tuple[Doubt, ...], now: float
+    ) -> tuple[Doubt, ...]:
         """What an event means to the sums. Returns what can't be read of the orders' worth, as of their number."""
         match event:
             case Positions():
@@ -209,9 +240,13 @@ class Venue:
                         self._worths.put(told, of, Decimal(0), touched)
                 self._worths.blank(told, event.unreadable, touched)
                 self._worths.open(told, touched)
+                self._moving[oms].pop(told)
             case PositionSeen():
                 told = (oms, EQUITY, labels_of((oms, str(event.row.account))))
                 self._worths.put(told, ("product", event.row.product), event.row.amount, touched)
+                if told in touched:
+                    since, _ = self._moving[oms].get(told) or (now, now)
+                    self._moving[oms][told] = (since, min(now + SETTLE_S, since + SETTLE_MAX_S))
             case OpenOrders() | OrderWorking() | OrderEnded():
                 number = event.account if isinstance(event, OpenOrders) else event.order.account
                 account = (oms, str(number))
@@ -255,6 +290,8 @@ class Venue:
                 self._aged[oms].pop(told)
                 lacks.append(Lack(name, labels, why))
                 continue
+            if told in self._moving[oms]:
+                continue
             as_of = self.proofs.proven_at(*told)
             if as_of is None or now >= as_of + self._stale_after_s[oms]:
                 self._aged[oms][told] = True  # it ages as it is, until something proves what it rests on
@@ -275,4 +312,4 @@ class Venue:
         told = (event.oms, event.name, event.labels)
         self.proofs.rest(told, frozenset(event.instruments), event.lacks)
         lacks = (Lack(event.name, event.labels, event.lacks),) if event.lacks else ()
-        return Shown(event.oms, alive=self.is_up(event.oms), lacks=lacks)
+        return Shown(event.oms, alive=False, lacks=lacks)
