@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from killswitch.domain.settings import OnUnknown
+
 if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import Rule
+    from killswitch.domain.settings import ReadingRule, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,21 @@ def warned(
 ) -> Warned:
     """A rule's warning."""
     return Warned(kind, rule.name, feed, f"rule {rule.name}: {text}")
+
+
+def unknown(
+    rule: ReadingRule,
+    scope: Scope | None,
+    kind: Literal["stale", "unknown_series"],
+    text: str,
+    *,
+    labels: Labels = (),
+    value: str = "",
+    feed: str | None = None,
+) -> list[Found]:
+    """What silence means to a rule: on_stale."""
+    if rule.on_stale is OnUnknown.IGNORE:
+        return []
+    if rule.on_stale is OnUnknown.TRIP and scope is not None:
+        return [Breach(rule.name, rule.kind, scope, labels, text, value, repeated=False)]
+    return [warned(kind, rule, feed, text)]

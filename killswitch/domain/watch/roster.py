@@ -156,6 +156,21 @@ class Roster:
         """The series of which the rule keeps something under that key."""
         return self.paired.get((rule.name, home)) or () if isinstance(rule, RatioRule) else (home,)
 
+    def watch(self, key: SeriesKey) -> Watched:
+        """A series that is met for the first time: who watches it, and with what scope."""
+        rules, lacking = [], []
+        for rule in self.by_lane[key[:2]]:
+            if not concerns(rule, key[2]):
+                continue
+            scope = scope_of(rule, key[2])
+            if scope is None:
+                lacking.append(rule)
+                continue
+            rules.append((rule, scope))
+            self.meet(rule, key)
+        watched = self.watched[key] = Watched(tuple(rules), tuple(lacking))
+        return watched
+
     def meet(self, rule: ReadingRule, key: SeriesKey) -> None:
         """A series of the rule is known from now on."""
         self.known[rule.name] = (self.known.get(rule.name) or 0) + 1

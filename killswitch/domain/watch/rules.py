@@ -10,20 +10,21 @@ with it, so what other rules there are costs a known series nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import BadReading, Beat, FeedDown, FeedUp, Reading, SessionDown, SessionUp
 from killswitch.domain.settings import FeedRule, OnUnknown, StaleRule
 from killswitch.domain.watch import kinds, limit, outlook
 from killswitch.domain.watch.doubts import DUPLICATE, FROZEN, LACKS_LABEL, NOT_FINITE, OUT_OF_ORDER
-from killswitch.domain.watch.findings import Armed, Breach, Found, Warned, warned
+from killswitch.domain.watch.findings import Armed, Breach, Found, Warned, unknown, warned
 from killswitch.domain.watch.hearts import Hearts
 from killswitch.domain.watch.judge import Judge
 from killswitch.domain.watch.memory import Memory
 from killswitch.domain.watch.readings import HEART, Silence, lanes_of
-from killswitch.domain.watch.roster import Roster, Watched, bad_text, concerns, frozen_text, scope_of
+from killswitch.domain.watch.roster import Roster, bad_text, concerns, frozen_text, scope_of
 from killswitch.domain.watch.shown import ALWAYS, COUNTED
 from killswitch.domain.watch.times import Timing
+from killswitch.domain.watch.untold import Untold
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -69,6 +70,7 @@ class Watch:
         self._venue: Final = self._roster.venue
         self._doubts: Final = self._roster.doubts
         self.memory: Final = Memory(self._roster, undo, agenda, keeps=keeps)
+        self._untold: Final = Untold(self._roster, agenda)
         self._judge: Final = Judge(self._roster, self.memory, agenda)
         self._hearts: Final = Hearts(of_feeds, self._readings, undo, agenda, started_at, armed=armed)
         for name in self._roster.rules:
@@ -109,7 +111,7 @@ class Watch:
             case ("watch", "rule", str(name)) if name in self._roster.rules:
                 return tuple(self._look_for_series(self._roster.rules[name], now))
             case ("watch", "await", (str(feed), str(of), tuple(labels))):
-                return tuple(self._still_awaited((feed, of, labels), now))
+                return tuple(self._untold.look((feed, of, labels), now))
             case ("watch", "for" | "sum" | "old", str(name), (str(feed), str(of), tuple(labels))) if (
                 name in self._roster.rules
             ):
@@ -186,7 +188,7 @@ class Watch:
             for doubt in look.doubts:
                 found += self._on_bad((feed, doubt.name), doubt.labels, doubt.reason, now)
             for lack in look.lacks:
-                self._await((feed, lack.name, lack.labels), now)
+                self._untold.expect((feed, lack.name, lack.labels), now)
             for name, as_of in look.proven:
                 if name in ALWAYS or self._roster.by_lane[feed, name]:
                     found += self._told(self._readings.heard((feed, name), now, as_of), now)
@@ -203,8 +205,8 @@ class Watch:
             return self._lives(lane, now, timing)
         watched = self._roster.watched.get(key)
         if watched is None or key in self._roster.awaited:
-            watched = watched or self._meet(key)
-            found += self._known(key, watched)
+            watched = watched or self._roster.watch(key)
+            found += self._untold.known(key, watched)
         if not watched.rules:  # nobody watches it, but its lane lives
             found += self._lives(lane, now, timing)
         elif timing.counts:
@@ -244,57 +246,6 @@ class Watch:
         if timing.odd == FROZEN and series is not None and self._doubts.is_news(key[0], FROZEN, key, now):
             text = frozen_text(key, series.value, self._roster.age(key, series, now))
             found.append(Warned("bad_reading", None, key[0], text))
-        return found
-
-    def _meet(self, key: SeriesKey) -> Watched:
-        """A series that is seen for the first time: who watches it, and with what scope."""
-        rules, lacking = [], []
-        for rule in self._roster.by_lane[key[:2]]:
-            if not concerns(rule, key[2]):
-                continue
-            scope = scope_of(rule, key[2])
-            if scope is None:
-                lacking.append(rule)
-                continue
-            rules.append((rule, scope))
-            self._roster.meet(rule, key)
-        watched = Watched(tuple(rules), tuple(lacking))
-        self._roster.watched[key] = watched
-        return watched
-
-    def _known(self, key: SeriesKey, watched: Watched) -> list[Found]:
-        """A series is known: what was said of its absence is over."""
-        was_said = self._roster.awaited.pop(key)
-        text = f"{key[1]} is heard ({limit.named(key[2], f'feed {key[0]}')})"
-        return [
-            warned("heard_again", rule, key[0], text)
-            for rule, _ in watched.rules
-            if (self._roster.missed.pop(rule.name) or was_said) and rule.on_stale is OnUnknown.WARN
-        ]
-
-    def _await(self, key: SeriesKey, now: float) -> None:
-        """A series of an OMS that can't be told: unless it can before, it counts as silent after stale_after_s.
-
-        One that could be told before ages by itself.
-        """
-        if not self._roster.by_lane[key[:2]] or key in self._roster.awaited or self._readings.get(key) is not None:
-            return
-        if key not in self._roster.watched:
-            self._meet(key)
-        self._roster.awaited[key] = False
-        self._agenda.set(("watch", "await", key), now + self._roster.feeds[key[0]].stale_after_s)
-
-    def _still_awaited(self, key: SeriesKey, now: float) -> list[Found]:
-        if self._roster.awaited.get(key) is not False:
-            return []
-        if self._readings.is_silent(key[:2], now):  # which is said of it as a whole, with whatever it lacks
-            self._agenda.set(("watch", "await", key), now + self._roster.feeds[key[0]].stale_after_s)
-            return []
-        self._roster.awaited[key] = True
-        text = self._roster.silence_text(Silence(key[:2], key[2], None), None, now)
-        found: list[Found] = []
-        for rule, scope in self._roster.watched[key].rules:
-            found += _unknown(rule, scope, "stale", text, labels=key[2], feed=key[0])
         return found
 
     # --- bad readings --------------------------------------------------------------------------------------
@@ -381,7 +332,7 @@ class Watch:
                         if change.age_s is not None:
                             continue  # how old what was heard may become it says itself
                         self._roster.missed[rule.name] = True  # it is said once, and again when a series is heard
-                    found += _unknown(rule, scope, "stale", text, labels=change.labels or (), value=value, feed=lane[0])
+                    found += unknown(rule, scope, "stale", text, labels=change.labels or (), value=value, feed=lane[0])
                 continue
             if change.labels is None:
                 self._look_later(lane, now + self._roster.feeds[lane[0]].stale_after_s)
@@ -410,7 +361,7 @@ class Watch:
         if self._roster.is_listed(rule):
             # An OMS that lists nothing of it has nothing of it: known to be none, but perhaps misspelt.
             return [warned("unknown_series", rule, None, f"{text}: the lists show none")]
-        return _unknown(rule, rule.fallback, "unknown_series", text)
+        return unknown(rule, rule.fallback, "unknown_series", text)
 
     # --- looking from outside ------------------------------------------------------------------------------
 
@@ -433,21 +384,3 @@ class Watch:
     def standings(self, key: SeriesKey, now: float) -> tuple[outlook.Standing, ...]:
         """How a series (feed, reading, labels) stands to its rules, for a picture."""
         return outlook.standings(self._roster, key, now)
-
-
-def _unknown(
-    rule: ReadingRule,
-    scope: Scope | None,
-    kind: Literal["stale", "unknown_series"],
-    text: str,
-    *,
-    labels: Labels = (),
-    value: str = "",
-    feed: str | None = None,
-) -> list[Found]:
-    """What silence means to a rule: on_stale."""
-    if rule.on_stale is OnUnknown.IGNORE:
-        return []
-    if rule.on_stale is OnUnknown.TRIP and scope is not None:
-        return [Breach(rule.name, rule.kind, scope, labels, text, value, repeated=False)]
-    return [warned(kind, rule, feed, text)]
