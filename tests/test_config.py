@@ -260,6 +260,11 @@ def test_a_feed_without_a_reading_is_a_heart(home):
     assert [feed.spec.reading for feed in config.feeds] == [None, None]
 
 
+def test_events_of_an_oms_pair_with_what_has_their_account_and_what_the_rule_names(home):
+    row = RATIO | {"reading": "reject", "over": "margin_usage", "where": {"account": 14}}
+    assert read(home, changed(("rule", 0, row))).rules[0].reads == ("reject", "margin_usage")
+
+
 @pytest.mark.parametrize("kind", ["rate", "drawdown", "ratio"])
 def test_rules_of_every_kind_with_a_limit_warn_before_it(home, kind):
     row = {"rate": RATE, "drawdown": DRAWDOWN, "ratio": RATIO}[kind] | {"warn_at": [Decimal("0.5"), Decimal("0.9")]}
@@ -534,6 +539,14 @@ ONE_BY_ONE = [
     (
         ("rule", 0, RATIO | {"over": "holds"}),
         f"{RULE}.over: no feed gives this reading; there are: {BUILT_IN}",
+    ),
+    (
+        ("rule", 0, RATIO | {"reading": "order", "over": "price", "scope": {"oms": "prime", "account": 14}}),
+        f"{RULE}.over: no feed gives it with the labels of order; shares are of readings whose labels are equal",
+    ),
+    (
+        ("rule", 0, RATIO | {"reading": "order", "over": "margin_usage", "where": {"instrument": "3"}}),
+        f"{RULE}.over: no feed gives it with the labels of order; shares are of readings whose labels are equal",
     ),
     (
         ("rule", 0, RATIO | {"reading": "var", "over": "margin_usage"}),

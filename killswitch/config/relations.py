@@ -345,7 +345,8 @@ def _labels(raw: Raw, row: Raw, index: int, sources: list[_Source]) -> Iterator[
 def _over(row: Raw, index: int, sources: list[_Source]) -> Iterator[Mistake]:
     """What a share is of comes from some feed, with the same labels: the two are counted label by label."""
     loc: Loc = ("rule", index, "over")
-    reading, over, oms = _text(row, "reading"), _text(row, "over"), _text(_table(row, "scope"), "oms")
+    reading, over, scope = _text(row, "reading"), _text(row, "over"), _table(row, "scope")
+    oms = _text(scope, "oms")
     if not is_name(reading) or not is_name(over):
         return
     if over == reading:
@@ -357,11 +358,17 @@ def _over(row: Raw, index: int, sources: list[_Source]) -> Iterator[Mistake]:
         yield Mistake(loc, f"no feed gives this reading; there are: {there}")
         return
     theirs = [source for source in theirs if source.oms in (None, oms)]
-    mine = [source for source in sources if source.reading == reading]
-    # Events of an OMS lack labels now and then; they are paired by their account and what the rule names.
-    if mine and not any(
-        one.oms or other.oms or set(one.labels) == set(other.labels) for one in mine for other in theirs
-    ):
+    named = {label for part in ("account", "user", "instrument") for label in labels_of(_text(scope, part))}
+    named.update(label for label in _table(row, "where") if is_label(label))
+    mine = [source for source in sources if source.reading == reading and named <= set(source.labels)]
+    if mine and not any(_pair(one, other, named) for one in mine for other in theirs):
         yield Mistake(
             loc, f"no feed gives it with the labels of {reading}; shares are of readings whose labels are equal"
         )
+
+
+def _pair(one: _Source, other: _Source, named: set[str]) -> bool:
+    """Events of an OMS lack labels now and then: they are paired by their account and what the rule names."""
+    if one.oms is None and other.oms is None:
+        return set(one.labels) == set(other.labels)
+    return {"account", *named} <= set(one.labels) & set(other.labels)
