@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from killswitch.config import Rules
     from killswitch.domain.messages import Event
     from killswitch.domain.scope import Scope
-    from killswitch.domain.watch.outlook import Standing
+    from killswitch.domain.view import Standing
     from killswitch.domain.watch.rules import Found
     from killswitch.domain.watch.shown import Told
     from killswitch.wire.recording import Recorded
@@ -94,9 +94,12 @@ class Rehearsal:
         self._in_shadow = frozenset(rule.name for rule in rules.rules if rule.mode == "shadow")
         self._named = {feed.name: feed for feed in self._feeds}
         self._givers: dict[str, tuple[str, ...]] = {}
+        self._of_oms: dict[str, tuple[str, ...]] = {}
         for feed in self._feeds:
             for _, reading in lanes_of(feed):
                 self._givers[reading] = (*self._givers.get(reading, ()), feed.name)
+            if feed.oms is not None:
+                self._of_oms[feed.oms] = (*self._of_oms.get(feed.oms, ()), feed.name)
         self.strangers: dict[str, int] = {}
         self.missing = 0
         self._undo = Undo()
@@ -170,7 +173,7 @@ class Rehearsal:
         while (due := self._agenda.due()) is not None and due <= now:
             at = max(due, self._now)
             what = self._agenda.take(due)
-            yield from self._edges(self._watch.wake(what, at), self._wall + (at - self._now))
+            yield from self._edges(self._watch.wake(what, at), self._wall + (at - self._now), at)
 
     # --- events
 
@@ -241,14 +244,26 @@ class Rehearsal:
         if self._onlooker is None or self._watch is None:
             return
         self._onlooker.moment(event.wall)
-        if isinstance(event, Reading):
-            self._onlooker.stood(event.wall, self._watch.standings((event.feed, event.name, event.labels), self._now))
+        match event:
+            case Reading(feed=feed, name=name, labels=labels):
+                self._onlooker.stood(event.wall, self._watch.standings((feed, name, labels), self._now))
+            case Beat(feed=feed) | BadReading(feed=feed):
+                self._onlooker.stood(event.wall, self._watch.standings_of_feed(feed, self._now))
+            case SessionUp(oms=oms) | SessionDown(oms=oms) | Heard(oms=oms):
+                for feed in self._of_oms.get(oms, ()):
+                    self._onlooker.stood(event.wall, self._watch.standings_of_feed(feed, self._now))
+            case _:
+                pass
 
-    def _edges(self, found: tuple[Found, ...], wall: float) -> Iterator[Rehearsed]:
+    def _edges(self, found: tuple[Found, ...], wall: float, at: float | None = None) -> Iterator[Rehearsed]:
         self._undo.commit()
         for one in found:
-            if self._onlooker is not None:
+            if self._onlooker is not None and self._watch is not None:
                 self._onlooker.found(wall, one)
+                if isinstance(one, Breach):  # of time alone, too: the line must come to where the limit is
+                    self._onlooker.stood(
+                        wall, self._watch.standing(one.rule, one.labels, self._now if at is None else at)
+                    )
             if isinstance(one, Armed):
                 self._armed.add((one.rule, one.feed))  # the journal keeps it over a start
             if isinstance(one, Breach) and not one.repeated:

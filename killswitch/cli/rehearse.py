@@ -111,6 +111,8 @@ def replay(ctx: click.Context, files: tuple[Path, ...], config: str | None, as_j
         progress.clear()
     except rehearse.UnreadableRecording as error:
         end(USAGE, str(error))
+    except BrokenPipeError:  # whoever read what we print has seen enough; click ends it
+        raise
     except OSError as error:
         end(USAGE, f"a recording can't be read ({error.strerror or type(error).__name__})")
     _remark(rehearsal, progress.lines, trips)

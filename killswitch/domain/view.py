@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from killswitch.domain.messages import Labels, TripView
     from killswitch.domain.settings import Mode
 
@@ -32,6 +34,21 @@ class RuleView:
     warming: int = 0
     mode: Mode = "live"
     armed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a series stands to a rule: what a picture shows of it. `headroom` as in RuleView.
+
+    `value` is what people know the series by; `limits` what it must not pass, in the same unit. A feed as a whole
+    has no labels, and its value is how many seconds it wasn't heard.
+    """
+
+    rule: str
+    labels: Labels
+    value: Decimal
+    limits: tuple[Decimal, ...]
+    headroom: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,11 +35,14 @@ NICE_S: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A trace and what it is called; `hue` from 0 to HUES - 1. `limit`: it is a limit and not a value."""
+    """A trace and what it is called; `hue` from 0 to HUES - 1. `limit`: it is a limit and not a value.
+
+    A limit that is one series' own has that one's hue; one that is for all has None.
+    """
 
     name: str
     trace: Trace
-    hue: int = 0
+    hue: int | None = 0
     limit: bool = False
 
 
@@ -165,7 +168,8 @@ def _path(frame: _Frame, line: Line) -> str:
     if not points:
         return ""
     points.append(f"H{frame.x(frame.ended):.1f}")
-    kind = "limit" if line.limit else f"line hue{line.hue % HUES}"
+    colour = "" if line.hue is None else f" hue{line.hue % HUES}"
+    kind = f"{'limit' if line.limit else 'line'}{colour}"
     return f'<path class="{kind}" d="{" ".join(_thinned(points))}"><title>{escape(line.name)}</title></path>'
 
 

@@ -35,7 +35,7 @@ svg.chart { display: block; width: 100%; height: auto; margin-top: 8px; }
 svg .grid { stroke: var(--grid); } svg .axis { stroke: var(--quiet); }
 svg .tick { fill: var(--quiet); font-size: 12px; }
 svg path.line, svg path.limit { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
-svg path.limit { stroke: var(--limit); stroke-dasharray: 7 5; stroke-width: 1.4; }
+svg .limit { stroke: var(--limit); } svg path.limit { stroke-dasharray: 7 5; stroke-width: 1.4; }
 svg .trip line { stroke: var(--trip); stroke-opacity: 0.6; } svg .trip path { fill: var(--trip); }
 svg .warning path { fill: var(--warn); } svg .unknown rect { fill: var(--unknown); }
 svg .start line { stroke: var(--start); stroke-dasharray: 2 4; }

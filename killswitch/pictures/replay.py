@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.settings import FeedRule
+from killswitch.domain.settings import DrawdownRule, FeedRule
 from killswitch.domain.watch import hearts, kinds
 from killswitch.domain.watch.findings import Armed, Breach, Found
 from killswitch.domain.watch.limit import named
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import Rule
-    from killswitch.domain.watch.outlook import Standing
+    from killswitch.domain.view import Standing
 
 MARKS_MAX: Final = 20_000
 """So many trips and so many warnings of a rule are kept to be drawn; of the rest there is a number."""
@@ -144,15 +144,18 @@ class Picture:
 
     def _section(self, rule: Rule, held: _Rule) -> str:
         drawn = sorted(held.series.values(), key=_nearest_first)[:HUES]
-        lines = [Line(_name(s.labels), s.values, hue) for hue, s in enumerate(drawn)]
-        lines += [Line(f"limit, {_name(s.labels)}", trace, limit=True) for s in drawn for trace in s.limits]
+        names = [named(s.labels) or _watched(rule) for s in drawn]
+        lines = [Line(name, s.values, hue) for hue, (name, s) in enumerate(zip(names, drawn, strict=True))]
+        for name, series in zip(names, drawn, strict=True):
+            own = lines[names.index(name)].hue if isinstance(rule, DrawdownRule) else None
+            lines += [Line(f"limit, {name}", trace, own, limit=True) for trace in series.limits]
         parts = [
             f'<h2 id="{escape(rule.name)}">{escape(rule.name)}</h2>',
             f"<p>{self._said(rule, held)}</p>",
         ]
-        if drawn or held.trips or held.warned:
+        if drawn or held.trips:
             title = f"Rule {rule.name}: {_watched(rule)} over time, its limit, warnings and trips"
-            parts += [svg(title, lines, self._marks(held), self._began or 0.0, self._ended), _key(drawn, held)]
+            parts += [svg(title, lines, self._marks(held), self._began or 0.0, self._ended), _key(names, drawn, held)]
         if not drawn and not isinstance(rule, FeedRule):
             parts.append('<p class="quiet">No reading of it is in the recording.</p>')
         return "\n".join([*parts, *_rows(rule, held)])
@@ -160,9 +163,9 @@ class Picture:
     def _said(self, rule: Rule, held: _Rule) -> str:
         where = f" where {escape(named(rule.where))}" if rule.where else ""
         owner = f" Owner: {escape(rule.owner)}." if rule.owner else ""
-        trips = (
-            f'<span class="bad">{len(held.trips):,} trips.</span>' if held.trips else '<span class="ok">No trip.</span>'
-        )
+        count = held.tripped
+        said = f"{count:,} trip{'s' if count > 1 else ''}." if count else "No trip."
+        trips = f'<span class="{"bad" if count else "ok"}">{said}</span>'
         shadow = " In shadow: nothing is cancelled." if rule.mode == "shadow" else ""
         return f"{escape(_watched(rule))}{where}; trips {escape(_limit(rule))}. {trips}{shadow}{owner}"
 
@@ -181,10 +184,6 @@ def _limit(rule: Rule) -> str:
     return hearts.in_words(rule) if isinstance(rule, FeedRule) else kinds.in_words(rule)
 
 
-def _name(labels: Labels) -> str:
-    return named(labels) or "no labels"
-
-
 def _nearest_first(series: _Series) -> tuple[float, Labels]:
     return (math.inf if series.least is None else series.least, series.labels)
 
@@ -195,11 +194,11 @@ def _share(headroom: float | None) -> str:
     return f'<span class="{"bad" if headroom <= 0 else "ok"}">{100 * headroom:,.1f} %</span>'
 
 
-def _key(drawn: list[_Series], held: _Rule) -> str:
+def _key(names: list[str], drawn: list[_Series], held: _Rule) -> str:
     """What the colours mean, and how near each line came."""
     items = [
-        f'<li><i class="hue{hue}"></i>{escape(_name(s.labels))}, least headroom {_share(s.least)}</li>'
-        for hue, s in enumerate(drawn)
+        f'<li><i class="hue{hue}"></i>{escape(name)}, least headroom {_share(s.least)}</li>'
+        for hue, (name, s) in enumerate(zip(names, drawn, strict=True))
     ]
     items.append('<li><i class="dash"></i>limit</li>')
     more = len(held.series) - len(drawn)

@@ -142,4 +142,51 @@ def test_every_kind_of_rule_shows_what_it_measures_and_its_own_limit(config, tmp
         inside = [attrs.get("class") for _, attrs in page.tags[begins:after]]
         trips = {"fallen:": 1, "many:": 2, "quiet:": 1}.get(label.split()[1])
         if trips is not None:
-            assert (inside.count("limit"), inside.count("trip"), inside.count("line hue0")) == (1, trips, 1), label
+            own = "limit hue0" if label.split()[1] == "fallen:" else "limit"
+            assert (inside.count(own), inside.count("trip"), inside.count("line hue0")) == (1, trips, 1), label
+
+
+HEARTS = """
+[[feed]]
+name = "engine"
+kind = "mqtt"
+topic = "engine/alive"
+stale_after_s = 60
+
+[[feed]]
+name = "refusals"
+kind = "mqtt"
+topic = "desk/{account}/refused"
+reading = "refused"
+stale_after_s = 60
+
+[[rule]]
+name = "dead"
+kind = "deadman"
+feed = "engine"
+silent_s = 5
+scope = { oms = "prime", account = 14 }
+
+[[rule]]
+name = "refused"
+reading = "refused"
+over = "var"
+kind = "ratio"
+above = 0.5
+window_s = 60
+scope = { oms = "prime", account = "{account}" }
+"""
+
+
+def test_a_heart_s_line_climbs_to_its_limit_and_a_share_is_one_line(config, tmp_path):
+    config.write_text(config.read_text() + HEARTS)
+    beats = [said(at, feed="engine", beat="live") for at in (0, 3, 6)]
+    shares = [said(7, reading="refused", labels={"account": 14}, value=1)]
+    file = recording(tmp_path, beats[0], *(var(at / 10, 9) for at in range(1, 3)), *beats[1:], *shares, var(20, 9))
+    page = Page(drawn(config, tmp_path, file))
+    trips = [(at, rule) for at, rule, _ in replayed(config, file)[0] if rule in ("dead", "refused")]
+    assert trips == [(11.0, "dead")]
+    words = " ".join(" ".join(page.words).split())
+    assert "no beat for 5 s" in words
+    assert "feed engine, least headroom 0.0 %" in words
+    assert "account 14, least headroom 0.0 %" in words  # 1 of 2 is the limit itself

@@ -14,17 +14,17 @@ again when it comes due.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, assert_never
 
 from killswitch.domain.settings import DeadmanRule, OnUnknown, SilenceRule
 from killswitch.domain.undo import Table
-from killswitch.domain.view import RuleView
+from killswitch.domain.view import RuleView, Standing
 from killswitch.domain.watch import ages, limit
 from killswitch.domain.watch.findings import Armed, Breach, Found, warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from decimal import Decimal
 
     from killswitch.domain.settings import FeedRule
     from killswitch.domain.undo import Agenda, Undo
@@ -267,6 +267,16 @@ class Hearts:
         )
 
     # --- looking from outside ------------------------------------------------------------------------------
+
+    def standings(self, feed: str, now: float) -> tuple[Standing, ...]:
+        """How the feed stands to each rule on it."""
+        found = []
+        for rule in self._of_feed.get(feed, ()):
+            most_s = rule.older_than_s if isinstance(rule, SilenceRule) else rule.silent_s
+            silent = max(self._silent_s(rule, now), limit.ZERO)
+            share = ages.share_left(most_s, silent)
+            found.append(Standing(rule.name, (), silent, (Decimal(repr(most_s)),), share))
+        return tuple(found)
 
     def _silent_s(self, rule: FeedRule, now: float) -> Decimal:
         match rule:

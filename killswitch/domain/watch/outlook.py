@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from killswitch.domain.settings import LimitRule, RatioRule, StaleRule
-from killswitch.domain.view import FeedView, RuleView
+from killswitch.domain.view import FeedView, RuleView, Standing
 from killswitch.domain.watch import kinds, limit
 from killswitch.domain.watch.readings import Silence
 from killswitch.domain.watch.roster import bad_text
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import FeedSpec, ReadingRule
     from killswitch.domain.watch.readings import Series, SeriesKey
@@ -171,25 +168,24 @@ def _view_of_feed(roster: Roster, feed: FeedSpec, now: float) -> FeedView:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a series stands to a rule: what a picture shows of it. `headroom` as in RuleView."""
-
-    rule: str
-    labels: Labels
-    value: Decimal
-    limits: tuple[Decimal, ...]
-    headroom: float | None
-
-
 def standings(roster: Roster, key: SeriesKey, now: float) -> tuple[Standing, ...]:
     """How a series stands to each rule that watches it; () where it isn't known."""
     watched = roster.watched.get(key)
     if roster.readings.get(key) is None or watched is None:
         return ()
-    found = []
-    for rule, _ in watched.rules:
-        measured = kinds.measure(rule, roster.home(rule, key), roster, now)
-        value, limits = kinds.drawn(rule, measured)
-        found.append(Standing(rule.name, key[2], value, limits, kinds.headroom(rule, measured)))
-    return tuple(found)
+    return tuple(_standing(roster, rule, roster.home(rule, key), now) for rule, _ in watched.rules)
+
+
+def standing(roster: Roster, rule: ReadingRule, labels: Labels, now: float) -> tuple[Standing, ...]:
+    """How a rule's series stands to it, by the labels that a Breach gives; () where none is known."""
+    homes: list[SeriesKey] = [(*lane, labels) for lane in roster.lanes_of[rule.name]]
+    if isinstance(rule, RatioRule):
+        homes = [("", rule.reading, labels)]
+    known = [home for home in homes if any(roster.readings.get(key) for key in roster.members(rule, home))]
+    return tuple(_standing(roster, rule, home, now) for home in known[:1])
+
+
+def _standing(roster: Roster, rule: ReadingRule, home: SeriesKey, now: float) -> Standing:
+    measured = kinds.measure(rule, home, roster, now)
+    value, limits = kinds.drawn(rule, measured)
+    return Standing(rule.name, home[2], value, limits, kinds.headroom(rule, measured))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec, ReadingRule, Rule
     from killswitch.domain.undo import Agenda, Undo
-    from killswitch.domain.view import FeedView, RuleView
+    from killswitch.domain.view import FeedView, RuleView, Standing
     from killswitch.domain.watch.readings import Change, LaneKey, SeriesKey
     from killswitch.domain.watch.shown import Shown
 
@@ -381,6 +381,17 @@ class Watch:
         views = {view.rule: view for view in (*seen, *self._hearts.view(now))}
         return tuple(views[rule.name] for rule in self._rules), feeds
 
-    def standings(self, key: SeriesKey, now: float) -> tuple[outlook.Standing, ...]:
-        """How a series (feed, reading, labels) stands to its rules, for a picture."""
-        return outlook.standings(self._roster, key, now)
+    def standings(self, key: SeriesKey, now: float) -> tuple[Standing, ...]:
+        """How a series (feed, reading, labels), and its feed as a whole, stand to their rules, for a picture."""
+        return (*outlook.standings(self._roster, key, now), *self._hearts.standings(key[0], now))
+
+    def standings_of_feed(self, feed: str, now: float) -> tuple[Standing, ...]:
+        """How a feed as a whole stands to its rules."""
+        return self._hearts.standings(feed, now)
+
+    def standing(self, rule: str, labels: Labels, now: float) -> tuple[Standing, ...]:
+        """How a series of a rule stands to it, by its labels as a Breach gives them; () where none is known."""
+        if rule in self._hearts:
+            found = (one for feed in self._roster.feeds for one in self.standings_of_feed(feed, now))
+            return tuple(one for one in found if one.rule == rule)
+        return outlook.standing(self._roster, self._roster.rules[rule], labels, now)
