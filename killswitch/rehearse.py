@@ -16,6 +16,7 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    Keep,
     Listed,
     Reading,
     RestsOn,
@@ -84,8 +85,9 @@ class Onlooker(Protocol):
 class Rehearsal:
     """Feeds lines to the rules. All feeds are up from the first line on, unless that is a start of the daemon.
 
-    A start forgets what was before it, as the daemon did, but for dead-men that were armed. `strangers`: readings
-    that belong to no feed, by name; `missing`: events that were never recorded.
+    A start forgets what was before it, as the daemon did, but for what its journal keeps: dead-men that were armed, and
+    the windows of its rules as they stood at the last line before. `strangers`: readings that belong to no feed, by
+    name; `missing`: events that were never recorded.
     """
 
     def __init__(self, rules: Rules, onlooker: Onlooker | None = None) -> None:
@@ -147,15 +149,26 @@ class Rehearsal:
     def _begin(self, line: Line) -> None:
         self._undo = Undo()
         self._agenda = Agenda(self._undo)
+        kept = self._kept()
         self._wall, self._clock_s, self._ahead_s = line.event.wall, line.clock_s, 0.0
         self._now = line.event.wall if line.clock_s is None else line.clock_s
         self._guessed, self._rested, self._guessing = {}, set(), not isinstance(line.event, Began)
         if isinstance(line.event, Began):
             self._armed.update(line.event.armed)
-        self._watch = Watch(self._feeds, self._rules, self._undo, self._agenda, self._now, armed=self._armed)
+        self._watch = Watch(
+            self._feeds, self._rules, self._undo, self._agenda, self._now, keeps=True, armed=self._armed
+        )
+        self._watch.memory.put_back(kept, self._now, self._wall, 0.0)
         self._undo.commit()
         if self._onlooker is not None:
             self._onlooker.started(self._wall)
+
+    def _kept(self) -> tuple[Keep, ...]:
+        """The windows that outlive a life of the daemon."""
+        if self._watch is None:
+            return ()
+        self._watch.memory.tell_again(self._now)
+        return (Keep(self._wall, self._now, self._watch.memory.all(self._now)),)
 
     def _go_on(self, line: Line) -> Iterator[Rehearsed]:
         """By the recorded monotonic clock where there is one: a wall clock that is set moves nothing."""

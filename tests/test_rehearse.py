@@ -371,6 +371,14 @@ def test_a_start_forgets_what_was_before(config, tmp_path):
     assert [t for t in trips if t[1] == "var-limit"] == [(0, "var-limit", 14), (2, "var-limit", 14)]
 
 
+@pytest.mark.parametrize(("back_at", "trips"), [(3, [(4, "drop", 14)]), (4_000, [])], ids=["soon", "after long"])
+def test_the_windows_go_on_over_a_start_as_the_daemon_s_own_do(config, tmp_path, back_at, trips):
+    config.write_text(config.read_text("utf-8") + DROP, "utf-8")
+    lives = [var(0, 50), var(1, 45), said(2, start="ks-a"), said(back_at, start="ks-a"), var(back_at + 1, 40)]
+    found, _ = replayed(config, recording(tmp_path, *lives))
+    assert [trip for trip in found if trip[1] == "drop"] == trips
+
+
 def test_rotated_files_are_read_oldest_first_from_a_directory_or_in_any_order(config, tmp_path):
     folder = tmp_path / "state"
     folder.mkdir()
