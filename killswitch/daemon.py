@@ -113,7 +113,7 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(job, name=name) for name, job in self._jobs()]
                 notify("READY=1")
-                shadow = ", in SHADOW: nothing is cancelled" if self._config.daemon.mode == "shadow" else ""
+                shadow = ", in SHADOW: new trips cancel nothing" if self._config.daemon.mode == "shadow" else ""
                 log.info("%s watches: %s%s", self._config.daemon.name, self._switch.view(now()).state, shadow)
                 await self._stop.wait()
                 await self._stop_in_order()

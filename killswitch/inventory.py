@@ -404,7 +404,7 @@ def render(inventory: Inventory) -> str:
             ("watches", rule.watches),
             ("trips", rule.trips),
             *((("warns", rule.warns),) if rule.warns else ()),
-            ("cancels", rule.cancels if rule.mode == "live" else f"nothing, in shadow; live {rule.cancels}"),
+            ("cancels", rule.cancels if rule.mode == "live" else f"nothing, in shadow; were it live: {rule.cancels}"),
             *((("stale", rule.when_stale),) if rule.when_stale else ()),
             *((("bad value", rule.when_bad),) if rule.when_bad else ()),
         )

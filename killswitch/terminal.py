@@ -78,7 +78,7 @@ def outcome(seen: TripSeen | None, scope: Scope, waited_s: float) -> str:
 
 def shadow(seen: TripSeen | None, scope: Scope, waited_s: float) -> str:
     """The last sentences of a trip that a daemon in shadow took."""
-    nothing = f"SHADOW: nothing was cancelled in {scope.in_words()}, and nothing will be."
+    nothing = f"SHADOW: this trip of {scope.in_words()} cancelled nothing, and never will."
     direct = "`killswitch trip --direct` cancels for real."
     would = None if seen is None else seen.would_cancel
     if would is None:
@@ -170,7 +170,7 @@ def preview(scope: Scope, found: Preview) -> str:
 def status(said: Said) -> str:
     """The answer of /state. It may come from another version: what isn't there isn't shown."""
     ready = "ready" if said.get("ready") is True else "NOT READY"
-    shadow = ", in SHADOW: nothing is cancelled" if said.get("mode") == "shadow" else ""
+    shadow = ", in SHADOW: new trips cancel nothing" if said.get("mode") == "shadow" else ""
     lines = [wrapped(f"Daemon {_text(said, 'daemon')}: {_text(said, 'state')}, {ready}{shadow}")]
     lines += [wrapped(f"missing: {why}", "  ", "  ") for why in _texts(said, "missing")]
     lines += [wrapped(f"note: {why}", "  ", "  ") for why in _texts(said, "notes")]

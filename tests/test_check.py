@@ -111,7 +111,7 @@ def test_a_rule_in_shadow_covers_nothing_and_a_daemon_in_shadow_is_a_finding(hom
     assert found.rules[0].mode == "shadow"
     text = " ".join(render(found).split())
     assert "Rule btc-position (owner: risk desk), in shadow" in text
-    assert "cancels nothing, in shadow; live prime" in text
+    assert "cancels nothing, in shadow; were it live: prime" in text
     assert "Rule btc-position is in SHADOW" in text
     assert all("rule btc-position" not in account.whole for oms in found.oms for account in oms.accounts)
     assert found.mode == "live"

@@ -142,6 +142,8 @@ def _trip(config: Config, scope: Scope, *, by: str, reason: str, wait: float, as
         end(UNREACHED, f"{error}{direct}")
     except KeyboardInterrupt:
         sent = "" if sending.receipt else ", if the broker has the command already"
+        if sending.receipt and sending.receipt["shadow"]:
+            end(NO, f"interrupted: trip {sending.id} is a SHADOW: it cancels nothing; `killswitch status` shows it")
         end(
             NO,
             f"interrupted: trip {sending.id} stays latched and the daemon goes on with it{sent}; "

@@ -6,9 +6,9 @@ for again with every snapshot, so that new instruments are met.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
-from killswitch.domain.messages import AnswerKind, ListInstruments, SubscribePrice
+from killswitch.domain.messages import AnswerKind, ListInstruments, Noted, SubscribePrice
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.undo import Table
 
@@ -28,7 +28,9 @@ MUTE_FACTOR: Final = 6
 MUTE_AGAIN_S: Final = 3600.0
 """What isn't answered again and again on one session, where other calls are, is asked for ever less often."""
 REFUSED_AGAIN_S: Final = 60.0
-"""What was refused will be so again, until somebody mends it there."""
+"""What was refused, or isn't there, will be so again, until somebody mends it."""
+TOLD_MAX: Final = 10
+"""So many refusals of a session are said one by one; the metric of calls counts all."""
 LIST: Final = 0
 """Stands where an instrument's id would, for the list of them."""
 
@@ -43,6 +45,8 @@ class Tickers:
         """(session, instrument or LIST) -> when to ask again; infinity: it was answered, or is under way."""
         self._mute: Table[tuple[int, int], int] = Table(parts.undo)
         """(session, instrument or LIST) -> how often it was not answered, in a row."""
+        self._told: Table[int, frozenset[int]] = Table(parts.undo)
+        """Session -> whose refusal was said."""
 
     def begin(self, oms: str, now: float) -> None:
         """A session is there, or its OMS's snapshot is due: ask for what rules need of its markets."""
@@ -59,6 +63,7 @@ class Tickers:
         for key in self._mute:
             if key[0] == session:
                 del self._mute[key]
+        self._told.pop(session)
         for call, (its, _) in self._calls.items():
             if its == session:
                 del self._calls[call]
@@ -76,11 +81,32 @@ class Tickers:
 
     def answered(self, event: Answered, now: float) -> None:
         """A call was answered with the generic answer: 909 says that the subscription is there already."""
-        if event.answer.kind is AnswerKind.RECEIVED:
-            self.answered_by(event.call, now)
-        else:
-            refused = event.answer.kind is AnswerKind.REFUSED
-            self.failed(event.call, now, again_s=REFUSED_AGAIN_S if refused else AGAIN_S)
+        match event.answer.kind:
+            case AnswerKind.RECEIVED:
+                self.answered_by(event.call, now)
+            case AnswerKind.REFUSED | AnswerKind.ABSENT:
+                self._say_refused(event)
+                self.failed(event.call, now, again_s=REFUSED_AGAIN_S)
+            case AnswerKind.UNCLEAR:
+                self.failed(event.call, now)
+            case _:
+                assert_never(event.answer.kind)
+
+    def _say_refused(self, event: Answered) -> None:
+        """A rule that knows no price is said to be blind; here is why it is."""
+        which = self._calls.get(event.call)
+        session = self._parts.book.sessions.get(which[0]) if which is not None else None
+        if which is None or session is None:
+            return
+        told = self._told.get(session.number) or frozenset()
+        if which[1] in told or len(told) >= TOLD_MAX:
+            return
+        self._told[session.number] = told | {which[1]}
+        what = "the list of instruments" if which[1] == LIST else f"the prices of instrument {which[1]}"
+        why = event.answer.text or event.answer.label
+        text = f"{session.oms}: {what} can't be had: {why}; rules that need them are blind there"
+        n = self._parts.outbox.record(Noted("price_refused", text), event.wall)
+        self._parts.outbox.event("price_refused", text, event.wall, n=n)
 
     def timed_out(self, call: int, now: float) -> None:
         """Nobody answered a call in time: some servers don't know it, and say nothing."""

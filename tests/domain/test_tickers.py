@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from killswitch.domain.messages import (
+    AnnounceEvent,
     Answer,
     Answered,
     AnswerKind,
@@ -237,3 +238,48 @@ def test_a_subscription_answered_after_its_time_is_taken_and_asked_for_no_more()
     bench.deaf = False
     bench.until(bench.now + 30.0)
     assert len(bench.subscribed()) <= 2
+
+
+def test_an_instrument_that_is_not_there_is_said_once_a_session_and_asked_for_slowly() -> None:
+    bench = up(1, rule(where=(("instrument", "7"),)))
+    bench.deaf = True
+    bench.until(bench.now + 1.0)
+    bench.answered = {a.call for a in bench.of(SubscribePrice, ListInstruments)}
+    absent = Answer(AnswerKind.ABSENT, "104", 104, "Resource Not Found")
+    for _ in range(2):
+        call = bench.of(SubscribePrice)[-1]
+        assert call.instrument == 7
+        bench.tell(Answered(wall=bench.wall, call=call.call, session=1, answer=absent))
+        asked = len(bench.subscribed())
+        bench.until(bench.now + 55.0)
+        assert len(bench.subscribed()) == asked
+        bench.until(bench.now + 6.0)
+        assert len(bench.subscribed()) == asked + 1
+    (said,) = [e.text for e in bench.of(AnnounceEvent) if e.kind == "price_refused"]
+    assert said == (
+        "prime: the prices of instrument 7 can't be had: Resource Not Found; rules that need them are blind there"
+    )
+    bench.disconnect()
+    bench.connect()
+    bench.until(bench.now + 1.0)
+    bench.tell(Answered(wall=bench.wall, call=bench.of(SubscribePrice)[-1].call, session=2, answer=absent))
+    assert len([e for e in bench.of(AnnounceEvent) if e.kind == "price_refused"]) == 2
+
+
+def test_thousands_of_refused_prices_are_a_few_sentences() -> None:
+    bench = up(60)
+    bench.say = lambda action: (  # type: ignore[method-assign]  # this exchange refuses each price
+        Exchange.say(bench, action)
+        if isinstance(action, ListInstruments)
+        else bench.tell(
+            Answered(
+                wall=bench.wall,
+                call=action.call,
+                session=action.session,
+                answer=Answer(AnswerKind.REFUSED, "20", 20, "Not Authorized"),
+            )
+        )
+    )
+    bench.until(bench.now + 200.0)
+    assert len(bench.of(SubscribePrice)) >= 120
+    assert len([e for e in bench.of(AnnounceEvent) if e.kind == "price_refused"]) == 10

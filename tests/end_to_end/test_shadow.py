@@ -122,7 +122,7 @@ async def test_a_daemon_in_shadow_takes_commands_and_cancels_nothing(tmp_path):
         assert "shadow: nothing is cancelled" in said
         assert f"would have cancelled {len(mine)} orders (account 14: {len(mine)})" in said
         code, said = await cli(house, "status")
-        assert "in SHADOW: nothing is cancelled" in said
+        assert "in SHADOW: new trips cancel nothing" in said
         assert "p-1: SHADOW, nothing is cancelled" in said
         status, body = await house.get("/readyz")
         assert (status, json.loads(body)["mode"]) == (200, "shadow")
