@@ -30,7 +30,8 @@ from killswitch.domain.settings import (
     SilenceRule,
     StaleRule,
 )
-from killswitch.domain.watch.shown import BUILT_IN
+from killswitch.domain.watch.readings import lanes_of
+from killswitch.domain.watch.shown import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -191,11 +192,7 @@ def warns_at(rule: Rule) -> str:
 
 def _sources(config: Config, rule: ReadingRule) -> tuple[str, ...]:
     """The feeds that give the rule's readings."""
-    return tuple(
-        feed.spec.name
-        for feed in config.feeds
-        if feed.spec.reading in rule.reads or (feed.spec.kind == "oms" and any(name in BUILT_IN for name in rule.reads))
-    )
+    return tuple(feed.spec.name for feed in config.feeds if any(name in rule.reads for _, name in lanes_of(feed.spec)))
 
 
 def _link_lost(rule: DeadmanRule) -> str:
@@ -344,11 +341,13 @@ def _about_rule(config: Config, rule: Rule) -> Iterator[str]:
     if rule.on_stale is OnUnknown.IGNORE:
         when = "what it watches is never heard" if isinstance(rule, StaleRule) else "its feed falls silent"
         yield f"Rule {rule.name}: when {when} nothing happens (on_stale)."
+    if isinstance(rule, LimitRule) and rule.reading in COUNTED:
+        yield f"Rule {rule.name}: {rule.reading} is an event; a limit sees one at a time, rate and ratio count them."
     parts = (rule.scope.account, rule.scope.user, rule.scope.instrument)
     others = [
         feed.spec.oms
         for feed in config.feeds
-        if feed.spec.kind == "oms" and feed.spec.oms != rule.scope.oms and any(name in BUILT_IN for name in rule.reads)
+        if feed.spec.oms not in (None, rule.scope.oms) and any(name in rule.reads for _, name in lanes_of(feed.spec))
     ]
     if others and any(isinstance(part, Label) for part in parts):
         yield (

@@ -165,6 +165,10 @@ def test_that_qos_0_presses_get_lost_is_a_remark_which_nobody_can_mend_here(home
             "Rule var-limit, fallback: account 41 isn't in the list of accounts of OMS prime; one of the two is wrong.",
         ),
         (
+            [("rule", 0, "reading", "trade"), ("rule", 0, "where", NONE)],
+            "Rule btc-position: trade is an event; a limit sees one at a time, rate and ratio count them.",
+        ),
+        (
             [("rule", 0, "on_stale", "ignore")],
             "Rule btc-position: when its feed falls silent nothing happens (on_stale).",
         ),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
+from tests.domain.test_effort import calls_of
 from tests.domain.watch_bench import (
     OMS_FEED,
     TRIP,
@@ -306,3 +307,29 @@ def test_after_a_restart_an_account_without_orders_is_calm():
     bench = known(notional())
     assert bench.watch.uncalm("resting", labels(account=14, instrument=1), bench.now) is None
     assert bench.watch.uncalm("resting", labels(account=15, instrument=1), bench.now)
+
+
+# --- what it costs -----------------------------------------------------------------------------------------------
+
+
+def cost_of_a_price(strangers, products):
+    """The calls that a price takes: one account holds the product, and `products` others; strangers don't hold it."""
+    pairs = [market(100 + n, f"P{n}", "USD") for n in range(products)]
+    bench = Bench(equity(), feeds=(FEED,))
+    bench.session()
+    bench.instruments(BTC, EUR, *pairs)
+    for pair in (BTC, EUR, *pairs):
+        bench.price(pair.instrument, 1, 1)
+    bench.positions(14, row(14, "BTC", 5000), *[row(14, pair.base, 1) for pair in pairs])
+    for n in range(strangers):
+        bench.positions(1000 + n, row(1000 + n, "EUR", 5000))
+    bench.price(1, 2, 2)
+    calls = calls_of(lambda: bench.price(1, 3, 3))
+    assert value(bench) == 15000 + products
+    return calls
+
+
+def test_a_price_costs_the_same_however_many_accounts_and_products_it_does_not_touch():
+    least = cost_of_a_price(1, 1)
+    assert cost_of_a_price(200, 1) == least
+    assert cost_of_a_price(1, 200) == least

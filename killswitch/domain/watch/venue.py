@@ -77,8 +77,8 @@ class Venue:
         self._worths = Worths(self.markets, undo)
         # Sums that could be told but for the age of what they rest on: a table an OMS.
         self._aged: dict[str, Table[Told, bool]] = {oms: Table(undo) for oms in self._numeraires}
-        # Equities whose positions are on the move, since when and until when: a table an OMS.
-        self._moving: dict[str, Table[Told, tuple[float, float]]] = {oms: Table(undo) for oms in self._numeraires}
+        self._moving: Table[Told, tuple[float, float]] = Table(undo)
+        """Equities whose positions are on the move, since when and until when."""
 
     def session_up(self, session: int, oms: str) -> bool:
         """True when it is the only session of that OMS: its link is back."""
@@ -129,9 +129,9 @@ class Venue:
     def settle(self, oms: str, now: float) -> Shown:
         """The equities whose positions have come to rest by now. Too early or twice is harmless."""
         touched: Touched = {}
-        for told, (_, until) in self._moving[oms].items() if oms in self._moving else ():
-            if until <= now:
-                del self._moving[oms][told]
+        for told, (_, until) in self._moving.items() if len(self._moving) else ():
+            if told[0] == oms and until <= now:
+                del self._moving[told]
                 touched[told] = False
         seen, lacks, rests = self._summed(0.0, touched, now)
         return Shown(
@@ -144,8 +144,9 @@ class Venue:
         )
 
     def _settles_at(self, oms: str) -> float | None:
-        moving = self._moving.get(oms)
-        return min((until for _, until in moving.values()), default=None) if moving is not None else None
+        if not len(self._moving):
+            return None
+        return min((until for told, (_, until) in self._moving.items() if told[0] == oms), default=None)
 
     def _of_session(self, oms: str, event: Event, session: int, now: float) -> Shown:
         alive = self.proofs.oms_of(session) == oms
@@ -240,13 +241,13 @@ class Venue:
                         self._worths.put(told, of, Decimal(0), touched)
                 self._worths.blank(told, event.unreadable, touched)
                 self._worths.open(told, touched)
-                self._moving[oms].pop(told)
+                self._moving.pop(told)
             case PositionSeen():
                 told = (oms, EQUITY, labels_of((oms, str(event.row.account))))
                 self._worths.put(told, ("product", event.row.product), event.row.amount, touched)
                 if told in touched:
-                    since, _ = self._moving[oms].get(told) or (now, now)
-                    self._moving[oms][told] = (since, min(now + SETTLE_S, since + SETTLE_MAX_S))
+                    since, _ = self._moving.get(told) or (now, now)
+                    self._moving[told] = (since, min(now + SETTLE_S, since + SETTLE_MAX_S))
             case OpenOrders() | OrderWorking() | OrderEnded():
                 number = event.account if isinstance(event, OpenOrders) else event.order.account
                 account = (oms, str(number))
@@ -290,7 +291,7 @@ class Venue:
                 self._aged[oms].pop(told)
                 lacks.append(Lack(name, labels, why))
                 continue
-            if told in self._moving[oms]:
+            if told in self._moving:
                 continue
             as_of = self.proofs.proven_at(*told)
             if as_of is None or now >= as_of + self._stale_after_s[oms]:
