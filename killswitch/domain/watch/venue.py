@@ -44,7 +44,7 @@ from killswitch.domain.watch.shown import (
     labels_of,
 )
 from killswitch.domain.watch.tallies import Tallies
-from killswitch.domain.watch.worths import Worths, exact
+from killswitch.domain.watch.worths import Worths, exact, plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,13 +53,14 @@ if TYPE_CHECKING:
     from killswitch.domain.settings import FeedSpec
     from killswitch.domain.undo import Undo
     from killswitch.domain.watch.shown import Account, Told
-    from killswitch.domain.watch.worths import Touched
+    from killswitch.domain.watch.worths import Of, Touched
 
 SETTLE_S: Final = 0.1
 """A fill moves two positions, which the vendor tells one after the other: in between the account looks poorer, or
 richer, by all that was traded. So its equity is told once its positions were quiet for so long, …"""
 SETTLE_MAX_S: Final = 1.0
 """… or after so long, for one that is never quiet."""
+_ZERO: Final = Decimal(0)
 NO_PRICE: Final = "there is neither bid and offer nor a last trade"
 
 
@@ -238,7 +239,7 @@ class Venue:
                     self._worths.put(told, of, amount, touched)
                 for of in self._worths.parts(told) if not event.unreadable else ():
                     if of not in there:
-                        self._worths.put(told, of, Decimal(0), touched)
+                        self._worths.put(told, of, _ZERO, touched)
                 self._worths.blank(told, event.unreadable, touched)
                 self._worths.open(told, touched)
                 self._moving.pop(told)
@@ -251,9 +252,7 @@ class Venue:
             case OpenOrders() | OrderWorking() | OrderEnded():
                 number = event.account if isinstance(event, OpenOrders) else event.order.account
                 account = (oms, str(number))
-                for before, after in self._holdings.changes:
-                    self._ordered(account, before, -1, touched)
-                    self._ordered(account, after, 1, touched)
+                self._reordered(account, touched)
                 if isinstance(event, OpenOrders):
                     for instrument in self._holdings.instruments(account):
                         self._worths.open((oms, NOTIONAL, labels_of(account, instrument=instrument)), touched)
@@ -262,22 +261,31 @@ class Venue:
                 pass
         return ()
 
-    def _ordered(self, account: Account, order: Order | None, sign: int, touched: Touched) -> None:
-        """An open order joined its account's sum, or left it."""
-        if order is None:
-            return
-        instrument = str(order.instrument)
-        told = (account[0], NOTIONAL, labels_of(account, instrument=instrument))
-        self._worths.open(told, touched)
-        left, price = order.quantity, order.price
-        if left is not None and sign < 0:
-            left = left.copy_negate()
-        if left is None or not left.is_finite() or (price is not None and not price.is_finite()):
-            self._worths.blank(told, self._worths.blanks(told) + sign, touched)
-        elif price is None:
-            self._worths.add(told, ("base", instrument), left, touched)
-        else:
-            self._worths.add(told, ("quote", instrument), exact(left, price), touched)
+    def _reordered(self, account: Account, touched: Touched) -> None:
+        """Open orders came, changed or went: each sum takes what that comes to, at once."""
+        tolds: dict[int | None, Told] = {}
+        moved: dict[tuple[Told, Of], Decimal] = {}
+        blanks: dict[Told, int] = {}
+        for changed in self._holdings.changes:
+            for order, sign in zip(changed, (-1, 1), strict=True):
+                if order is None:
+                    continue
+                instrument = str(order.instrument)
+                told = tolds.get(order.instrument)
+                if told is None:
+                    told = tolds[order.instrument] = (account[0], NOTIONAL, labels_of(account, instrument=instrument))
+                worth = _unpriced(order)
+                if worth is None:
+                    blanks[told] = blanks.get(told, 0) + sign
+                else:
+                    of = (worth[0], instrument)
+                    moved[told, of] = plus(moved.get((told, of), _ZERO), worth[1], sign)
+        for told in tolds.values():
+            self._worths.open(told, touched)
+        for (told, of), amount in moved.items():
+            self._worths.add(told, of, amount, touched)
+        for told, count in blanks.items():
+            self._worths.blank(told, self._worths.blanks(told) + count, touched)
 
     def _summed(self, wall: float, touched: Touched, now: float) -> tuple[list[Seen], list[Lack], list[RestsOn]]:
         """The sums that were touched, as far as they can be told now."""
@@ -314,3 +322,14 @@ class Venue:
         self.proofs.rest(told, frozenset(event.instruments), event.lacks)
         lacks = (Lack(event.name, event.labels, event.lacks),) if event.lacks else ()
         return Shown(event.oms, alive=False, lacks=lacks)
+
+
+def _unpriced(order: Order) -> tuple[str, Decimal] | None:
+    """What is left of an order: so much of the quote product at its limit, or of the base product without one.
+
+    None: that can't be read.
+    """
+    left, price = order.quantity, order.price
+    if left is None or not left.is_finite() or (price is not None and not price.is_finite()):
+        return None
+    return ("base", left) if price is None else ("quote", exact(left, price))

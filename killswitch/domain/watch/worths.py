@@ -60,6 +60,11 @@ def exact(amount: Decimal, price: Decimal) -> Decimal:
     return _EXACT.multiply(amount, price)
 
 
+def plus(total: Decimal, amount: Decimal, sign: int) -> Decimal:
+    """With it, or (sign below 0) without it; unrounded."""
+    return _EXACT.add(total, amount) if sign > 0 else _EXACT.subtract(total, amount)
+
+
 def worth_of(amount: Decimal, rate: Decimal | None) -> Decimal | None:
     """What that many units are worth, in 28 decimals; None: nobody knows."""
     if rate is None:
