@@ -6,6 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from killswitch.config import load_rules
+from killswitch.rehearse import Rehearsal, lines_of, recordings
 from killswitch.simulator.faults import Deaf
 from killswitch.simulator.positions import Instrument
 from killswitch.simulator.world import SimulatorOptions
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.mosquitto
 
 BTC, USD, EUR = 1, 2, 77
 ORDERS = SimulatorOptions(orders=24)
+RECORD = {"daemon": 'record = "day.jsonl"'}
 FEED = """
 [[feed]]
 name = "market"
@@ -96,8 +99,16 @@ async def headroom(house, rule, met):
     await until(so, f"the headroom of {rule}", shown=house.shown, every_s=0.05)
 
 
+async def replayed(house):
+    """What a replay of the daemon's recording trips; it has ended by then."""
+    await house.stop()
+    rehearsal = Rehearsal(load_rules(house.config, {}))
+    held = [line for file in recordings([house.folder]) for line, _ in lines_of(file)]
+    return [trip for line in held for trip in rehearsal.take(line)]
+
+
 async def test_equity_below_its_limit_trips_at_that_price_and_a_sale_before_it_does_not(tmp_path):
-    async with House(tmp_path, options=ORDERS, tables=FEED % 30 + EQUITY) as house:
+    async with House(tmp_path, options=ORDERS, tables=FEED % 30 + EQUITY, **RECORD) as house:
         others = house.open() - house.open(account=14)
         for account in house.sim.exchange.accounts:
             hold(house, account, 0, 5_000_000)
@@ -117,10 +128,11 @@ async def test_equity_below_its_limit_trips_at_that_price_and_a_sale_before_it_d
         assert (cause["rule"], cause["last"], cause["count"]) == ("low", "999999.9", 1)
         assert house.cancels() == [{"OMSId": 1, "AccountId": 14}]
         assert house.open() == others
+        assert [(trip.rule, trip.cause) for trip in await replayed(house)] == [("low", cause["text"])]
 
 
 async def test_a_product_without_a_price_trips_what_on_stale_says_by_its_name(tmp_path):
-    async with House(tmp_path, options=ORDERS, tables=FEED % 3 + EQUITY) as house:
+    async with House(tmp_path, options=ORDERS, tables=FEED % 3 + EQUITY, **RECORD) as house:
         for account in house.sim.exchange.accounts:
             hold(house, account, 0, 5_000_000)
         house.sim.exchange.add_instrument(
@@ -144,6 +156,9 @@ async def test_a_product_without_a_price_trips_what_on_stale_says_by_its_name(tm
         assert "EUR has no price: instrument 77 has none" in cause["text"]
         assert house.cancels() == [{"OMSId": 1, "AccountId": 15}]
         assert house.letters.kinds().count("tripped") == 1
+        (trip,) = await replayed(house)
+        assert (trip.rule, trip.scope.account) == ("low", 15)
+        assert "EUR has no price: instrument 77 has none" in trip.cause
 
 
 async def test_a_fall_of_equity_trips_at_the_price_that_completes_it(tmp_path):
