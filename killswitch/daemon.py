@@ -15,15 +15,14 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from killswitch import __version__
-from killswitch.adapters.feeds import WebSocketFeed
 from killswitch.adapters.http import HttpFace
 from killswitch.adapters.http_server import Listen, ListenError
 from killswitch.adapters.journal import Journal, JournalError, JournalInUse, JournalUnreadable
 from killswitch.adapters.metrics import Metrics
 from killswitch.adapters.mqtt import Button, CommandLink
-from killswitch.adapters.mqtt_feed import FeedLink
 from killswitch.adapters.recorder import Recorder
 from killswitch.broker import broker_of
+from killswitch.config import Config
 from killswitch.domain import coverage
 from killswitch.domain.messages import (
     Acknowledge,
@@ -31,27 +30,33 @@ from killswitch.domain.messages import (
     AnnounceEvent,
     AnnounceState,
     AnnounceTrip,
+    ChangeOver,
     ClearTrip,
     Event,
     EverythingTripped,
     Keep,
     Preview,
     Receipt,
+    Reconfigured,
     Record,
+    ReloadFailed,
     Restored,
+    SessionUp,
     ShadowTripped,
     Stopping,
     Tripped,
 )
 from killswitch.domain.switch import KillSwitch
-from killswitch.links import OMS_ACTIONS, links_of, now, oms_owner
+from killswitch.links import OMS_ACTIONS, Links, now
 from killswitch.loop import Loop
+from killswitch.reload import read_again
+from killswitch.sources import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from pathlib import Path
 
     from killswitch.adapters.mqtt_session import Broker
-    from killswitch.config import Config
     from killswitch.domain.view import View
 
 log = logging.getLogger("killswitch")
@@ -61,7 +66,7 @@ HEALTHY_S: Final = 5.0
 LISTEN_AGAIN_S: Final = 5.0
 FLUSH_S: Final = 3.0
 DONE, NO, FILES = 0, 1, 2
-QUIET: Final = frozenset({"session_up", "heard_again", "confirmed", "reset"})
+QUIET: Final = frozenset({"session_up", "heard_again", "confirmed", "reset", "reloaded"})
 """Kinds of events that are good news; all others are logged as warnings."""
 
 
@@ -86,6 +91,9 @@ class Daemon:
         self._waiting: list[Event] = []  # what the adapters say before there is a loop
         self._submit: Callable[[Event], None] = self._waiting.append
         self._stop = asyncio.Event()
+        self._reload_wanted = asyncio.Event()
+        self._reload_handled = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """Until SIGTERM. Returns the exit code; a fault of ours raises."""
@@ -111,13 +119,17 @@ class Daemon:
         self._loop.hand_out(self._switch.begin(__version__, self._config.fingerprint(), self._wall()))
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(job, name=name) for name, job in self._jobs()]
+                self._group = group
+                for name, job in self._jobs():
+                    self._start(name, job)
+                self._links.start(self._start)
+                self._sources.start(self._start)
                 notify("READY=1")
                 shadow = ", in SHADOW: new trips cancel nothing" if self._config.daemon.mode == "shadow" else ""
                 log.info("%s watches: %s%s", self._config.daemon.name, self._switch.view(now()).state, shadow)
                 await self._stop.wait()
                 await self._stop_in_order()
-                for task in tasks:
+                for task in tuple(self._tasks):
                     task.cancel()
         finally:
             if self._recorder is not None:
@@ -130,6 +142,13 @@ class Daemon:
     def submit(self, event: Event) -> None:
         """A fact, from any adapter or from the outside."""
         self._submit(event)
+
+    def _start(self, name: str, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run a job. A fault of ours in it ends the process."""
+        task = self._group.create_task(job, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- building
 
@@ -156,7 +175,7 @@ class Daemon:
         self._journal = journal
         self._began = now()
         self._switch = KillSwitch(settings, restored, self._began)
-        self._links = links_of(config.oms, self.submit, self._wall)
+        self._links = Links(config.oms, self.submit, self._wall)
         broker = broker_of(config)
         self._metrics = Metrics(
             settings,
@@ -175,16 +194,9 @@ class Daemon:
             wall=self._wall,
         )
         self._commands: CommandLink | None = None
-        self._feeds: FeedLink | None = None
         if broker is not None:
             self._build_mqtt(broker)
-        self._streams = {
-            feed.spec.name: WebSocketFeed(
-                url=stream.url, subscribe=stream.subscribe, shape=stream.shape, submit=self.submit, wall=self._wall
-            )
-            for feed in config.feeds
-            if (stream := feed.stream) is not None
-        }
+        self._sources = Sources(config, self.submit, self._wall)
         record = config.record_path(self._env)
         self._recorder = None if record is None else Recorder(record, config.daemon.name, settings.feeds)
         self._loop = Loop(self._switch, self._owners(), now=now, wall=self._wall, see=self._see, beat=self._beat)
@@ -199,32 +211,19 @@ class Daemon:
             name=config.daemon.name,
             prefix=config.mqtt.prefix,
             submit=self.submit,
-            buttons=[
-                Button(
-                    name=p.name,
-                    topic=p.topic,
-                    match=dict(p.match) if isinstance(p.match, tuple) else p.match,
-                    scope=p.scope,
-                )
-                for p in config.panics
-            ],
+            buttons=_buttons(config),
             wall=self._wall,
         )
-        shapes = [feed.shape for feed in config.feeds if feed.shape is not None]
-        if shapes:
-            self._feeds = FeedLink(
-                broker=broker, name=config.daemon.name, feeds=shapes, submit=self.submit, wall=self._wall
-            )
 
     def _owners(self) -> dict[type[Action], Callable[[Action], None]]:
         """Who carries out what. An action that nobody owns here (no broker) is done by leaving it."""
-        oms = oms_owner(self._links)
-        owners: dict[type[Action], Callable[[Action], None]] = dict.fromkeys(OMS_ACTIONS, oms)
+        owners: dict[type[Action], Callable[[Action], None]] = dict.fromkeys(OMS_ACTIONS, self._links.own)
         owners[Record] = self._record
         owners[Keep] = self._keep
         owners[Receipt] = self._receipt
         owners[Preview] = self._preview
         owners[AnnounceEvent] = self._event
+        owners[ChangeOver] = self._change_over
         if self._commands is not None:
             do: Callable[..., None] = self._commands.do
             owners |= dict.fromkeys((Acknowledge, AnnounceTrip, ClearTrip, AnnounceState), do)
@@ -236,12 +235,9 @@ class Daemon:
             ("journal", self._journal.run()),
             ("http", self._serve()),
         ]
-        jobs += [(f"oms {name}", link.run()) for name, link in self._links.items()]
+        jobs.append(("reload", self._reload_for_ever()))
         if self._commands is not None:
             jobs.append(("mqtt commands", self._commands.run()))
-        if self._feeds is not None:
-            jobs.append(("mqtt feeds", self._feeds.run()))
-        jobs += [(f"feed {name}", feed.run()) for name, feed in self._streams.items()]
         return jobs
 
     async def _serve(self) -> None:
@@ -293,6 +289,10 @@ class Daemon:
         self._metrics.see(event, actions, at)
         if self._recorder is not None:
             self._recorder.see(event, at)
+            if isinstance(event, Reconfigured) and any(isinstance(action, ChangeOver) for action in actions):
+                self._recorder.change(event, at)
+        if isinstance(event, Reconfigured | ReloadFailed):
+            self._reload_handled.set()
 
     def _view(self) -> View:
         return self._switch.view(now())
@@ -310,17 +310,64 @@ class Daemon:
 
     _fed_at = 0.0
 
+    # --- the configuration, read again
+
+    async def _reload_for_ever(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            # systemd.service(5), Type=notify-reload, and sd_notify(3): the time is that of CLOCK_MONOTONIC.
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+            try:
+                event = await read_again(self._config, self._env, "SIGHUP", self._wall)
+                self._reload_handled.clear()
+                self.submit(event)
+                await self._reload_handled.wait()
+            finally:
+                notify("READY=1")
+
+    def _change_over(self, action: Action) -> None:
+        """The new configuration stands: what it brings is started, then what it takes away is let go."""
+        assert isinstance(action, ChangeOver)
+        assert isinstance(action.token, Config)
+        old, self._config = self._config, action.token
+        new = self._config
+        self._loop.inbox.forget(frozenset(feed.spec.name for feed in old.feeds if feed not in new.feeds))
+        self._links.change(new.oms)
+        broker = broker_of(new)
+        if self._commands is not None and broker is not None:
+            self._commands.sign_in_as(broker)
+            self._commands.change(_buttons(new))
+        self._sources.change(new)
+        self._record_to(old.record_path(self._env), new.record_path(self._env))
+        for note in set(new.notes()) - set(old.notes()):
+            log.warning("%s", note)
+
+    def _record_to(self, old: Path | None, new: Path | None) -> None:
+        if old == new:
+            return
+        if self._recorder is not None:
+            self._start("the recorder ends", asyncio.to_thread(self._recorder.close))
+        self._recorder = None if new is None else Recorder(new, self._config.daemon.name, ())
+        if self._recorder is not None:
+            sessions = [
+                one for oms in self._switch.view(now()).omses for one in oms.sessions if one.session is not None
+            ]
+            up = [
+                SessionUp(wall=self._wall(), oms=one.oms, gateway=one.gateway, session=one.session)
+                for one in sessions
+                if one.session is not None
+            ]
+            self._recorder.join(up, now())
+
     # --- signals and the end
 
     def _mind_signals(self) -> None:
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self._stop.set)
-        running.add_signal_handler(signal.SIGHUP, self._hup)
+        running.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
         running.add_signal_handler(signal.SIGUSR1, self._usr1)
-
-    def _hup(self) -> None:
-        log.warning("SIGHUP: this version does not reload its configuration; restart it: trips stay latched")
 
     def _usr1(self) -> None:
         self.submit(EverythingTripped(wall=self._wall(), by="SIGUSR1", reason="asked for on the host"))
@@ -352,3 +399,15 @@ class Daemon:
         if self._commands is not None:
             await self._commands.flush(FLUSH_S)
         self._http.stop()
+
+
+def _buttons(config: Config) -> list[Button]:
+    return [
+        Button(
+            name=p.name,
+            topic=p.topic,
+            match=dict(p.match) if isinstance(p.match, tuple) else p.match,
+            scope=p.scope,
+        )
+        for p in config.panics
+    ]

@@ -27,11 +27,11 @@ from killswitch.domain.messages import (
     TripRequested,
 )
 from killswitch.domain.switch import KillSwitch
-from killswitch.links import OMS_ACTIONS, links_of, now, oms_owner
+from killswitch.links import OMS_ACTIONS, Links, now
 from killswitch.loop import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from killswitch.config import Config
     from killswitch.domain.messages import Action, Event, TripView
@@ -59,8 +59,8 @@ class _House:
         self.why = "no connection yet"
         self.signed_in = asyncio.Event()
         self.turned = asyncio.Event()
-        self._links = links_of([o for o in config.oms if o.name == oms], self.submit, time.time)
-        owners: dict[type[Action], Callable[[Action], None]] = dict.fromkeys(OMS_ACTIONS, oms_owner(self._links))
+        self._links = Links([o for o in config.oms if o.name == oms], self.submit, time.time)
+        owners: dict[type[Action], Callable[[Action], None]] = dict.fromkeys(OMS_ACTIONS, self._links.own)
         owners[Record] = keep
         self.owners = owners
         self.loop = Loop(self.switch, owners, now=now, wall=time.time, see=self._see)
@@ -69,7 +69,14 @@ class _House:
         self.loop.inbox.put(event)
 
     def tasks(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        return [group.create_task(self.loop.run()), *(group.create_task(link.run()) for link in self._links.values())]
+        tasks = [group.create_task(self.loop.run())]
+
+        def start(name: str, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
+            tasks.append(group.create_task(job, name=name))
+            return tasks[-1]
+
+        self._links.start(start)
+        return tasks
 
     def _see(self, event: Event, _actions: Sequence[Action], _now: float) -> None:
         if isinstance(event, SessionUp):

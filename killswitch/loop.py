@@ -82,6 +82,10 @@ class Inbox:
         self._arrived.clear()
         return None
 
+    def forget(self, feeds: frozenset[str]) -> None:
+        """What these feeds said and nobody has taken yet."""
+        self._feeds.forget(feeds)
+
     def __len__(self) -> int:
         return len(self._first) + len(self._feeds)
 

@@ -21,6 +21,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.process_collector import ProcessCollector
 
 from killswitch.adapters.metrics_now import Now
+from killswitch.adapters.metrics_series import ANSWERS, COMMANDS, IGNORED, known
 from killswitch.domain.messages import (
     AccountsFound,
     Answered,
@@ -31,6 +32,7 @@ from killswitch.domain.messages import (
     Called,
     CancelAllOrders,
     CancelOrder,
+    ChangeOver,
     Commanded,
     CommandRefused,
     Instruments,
@@ -48,7 +50,9 @@ from killswitch.domain.messages import (
     PositionSeen,
     PriceSeen,
     Reading,
+    Reconfigured,
     Record,
+    ReloadFailed,
     ResetRequested,
     Sent,
     SetAside,
@@ -62,7 +66,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.scope import EVERY, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from killswitch.domain.messages import Action, Event
     from killswitch.domain.settings import Settings
@@ -70,17 +74,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CALLS: Final = (
-    *("CancelAllOrders", "CancelOrder", "GetOpenOrders", "GetUserAccounts", "GetAccountPositions"),
-    *("GetInstruments", "SubscribeLevel1"),
-)
-ANSWERS: Final = ("ok", "20", "100", "101", "102", "104", "106", "107", "909", "other", "timeout", "lost")
-"""The documented codes of the vendor's generic answer, and what else can come of a call."""
-SOURCES: Final = ("command", "panic", "http", "signal")
-COMMANDS: Final = ("trip", "reset", "panic")
-RESULTS: Final = ("accepted", "refused", "malformed")
-IGNORED: Final = ("panic", "ignored")
-"""A battery report on a button's topic is no press, and nothing is wrong with it."""
 LATE_MAX: Final = 100_000
 """Late orders remembered, so that each is counted once; then the oldest are forgotten."""
 BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -133,38 +126,62 @@ class Metrics:
         self._trips: dict[str, _Trip] = {}
         self._unsent: set[str] = set()
         self._late_seen: dict[tuple[str, int], None] = {}
-        self._feeds_of: dict[str, tuple[str, ...]] = {
-            site.name: tuple(f.name for f in settings.feeds if f.kind == "oms" and f.oms == site.name)
-            for site in settings.sites
-        }
-        self._make_constant(version, config_fingerprint)
-        self._make_counters(settings)
-        self._make_histograms(settings)
+        self._labelled: dict[str, Counter | Histogram] = {}
+        self._known: Mapping[str, tuple[tuple[str, ...], ...]] = {}
+        self._version = version
+        self._make_constant()
+        self._make_counters()
+        self._make_histograms()
         self._view = view
         self._complained = False
-        self._registry.register(Now(settings, brokers, view, on_error=self._errors.inc))
+        self._now = Now(settings, brokers, view, on_error=self._errors.inc)
+        self._registry.register(self._now)
+        self._config = config_fingerprint
+        self._go_by(settings, config_fingerprint)
 
     # --- made at the start, with every series that can be known ---------------------------------------------
 
-    def _make_constant(self, version: str, config_fingerprint: str) -> None:
-        build = Gauge(
-            "killswitch_build_info",
-            "1; the labels say what runs",
-            ["version", "config"],
+    def _go_by(self, settings: Settings, fingerprint: str) -> None:
+        """What can be known from these settings is there, and nothing of others."""
+        self._feeds_of = {
+            site.name: tuple(f.name for f in settings.feeds if f.kind == "oms" and f.oms == site.name)
+            for site in settings.sites
+        }
+        self._feed_names = {feed.name for feed in settings.feeds}
+        self._gone_omses = {labels[0] for labels in self._known.get("stragglers", ())} - self._feeds_of.keys()
+        before, self._known = self._known, known(settings)
+        for name, metric in self._labelled.items():
+            now_known = self._known.get(name, ())
+            for labels in set(before.get(name, ())) - set(now_known):
+                metric.remove(*labels)
+            for labels in now_known:
+                metric.labels(*labels)
+        if self._config != fingerprint:
+            self._build.remove(self._version, self._config)
+        self._config = fingerprint
+        self._build.labels(self._version, fingerprint).set(1)
+
+    def _make_constant(self) -> None:
+        self._build = Gauge(
+            "killswitch_build_info", "1; the labels say what runs", ["version", "config"], registry=self._registry
+        )
+        self._reloaded = Gauge(
+            "killswitch_config_last_reload_successful",
+            "1 if the configuration that was read last is in use",
             registry=self._registry,
         )
-        build.labels(version, config_fingerprint).set(1)
+        self._reloaded.set(1)
         self._lag = Gauge(
             "killswitch_loop_lag_seconds", "How late the loop's latest turn began", registry=self._registry
         )
         self._lag.set(math.nan)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-        return Counter(f"killswitch_{name}", text, labels, registry=self._registry)
+        counter = Counter(f"killswitch_{name}", text, labels, registry=self._registry)
+        self._labelled[name] = counter
+        return counter
 
-    def _make_counters(self, settings: Settings) -> None:
-        omses = [(site.name,) for site in settings.sites]
-        feeds = [(feed.name,) for feed in settings.feeds]
+    def _make_counters(self) -> None:
         self._errors = self._counter("metrics_errors", "Errors of our own while counting or showing")
         self._journal_errors = self._counter("journal_errors", "Writes of the journal that failed")
         self._calls_total = self._counter("calls", "Calls to an OMS by what came of them", ("oms", "call", "answer"))
@@ -179,26 +196,16 @@ class Metrics:
             "conflated_readings", "Readings that were merged into the next one, since too many waited", ("feed",)
         )
         self._commands = self._counter("commands", "Commands by how they were answered", ("command", "result"))
-        _exist(self._calls_total, ((*oms, call, answer) for oms in omses for call in CALLS for answer in ANSWERS))
-        for counter in (self._trips_total, self._shadows_total):
-            _exist(counter, ((rule.name, rule.kind) for rule in settings.rules))
-            _exist(counter, (("", source) for source in SOURCES))
-        _exist(self._warnings, ((rule.name,) for rule in settings.rules))
-        for counter in (self._stragglers, self._late, self._escalations):
-            _exist(counter, omses)
-        for counter in (self._readings, self._conflated):
-            _exist(counter, feeds)
-        _exist(self._commands, (*((command, result) for command in COMMANDS for result in RESULTS), IGNORED))
-        self._feed_names = {feed.name for feed in settings.feeds}
 
     def _histogram(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
-        return Histogram(f"killswitch_{name}_seconds", text, labels, buckets=BUCKETS_S, registry=self._registry)
+        made = Histogram(f"killswitch_{name}_seconds", text, labels, buckets=BUCKETS_S, registry=self._registry)
+        self._labelled[name] = made
+        return made
 
-    def _make_histograms(self, settings: Settings) -> None:
+    def _make_histograms(self) -> None:
         self._call_time = self._histogram("call", "From a call's frame to its answer", ("oms", "call"))
         self._to_send = self._histogram("trip_to_send", "From a trip to its first cancel on the wire")
         self._to_confirm = self._histogram("trip_to_confirm", "From a trip to its first confirmation")
-        _exist(self._call_time, ((site.name, call) for site in settings.sites for call in CALLS))
 
     # --- what is shown --------------------------------------------------------------------------------------
 
@@ -267,6 +274,8 @@ class Metrics:
                 self._commands.labels("panic", "accepted").inc()  # a button is never told no
             case JournalFailed():
                 self._journal_errors.inc()
+            case Reconfigured() | ReloadFailed():
+                self._reloaded.set(0)  # until it is taken up: in this very turn, if at all
             case _:
                 pass
 
@@ -288,6 +297,10 @@ class Metrics:
                 self._follow(action.call, _Call(action.oms, "GetInstruments", None))
             case SubscribePrice():
                 self._follow(action.call, _Call(action.oms, "SubscribeLevel1", None))
+            case ChangeOver() if isinstance(event, Reconfigured):
+                self._reloaded.set(1)
+                self._now.change(event.settings)
+                self._go_by(event.settings, event.settings.fingerprint)
             case Record():
                 self._record(event, action, now)
             case _:
@@ -340,20 +353,20 @@ class Metrics:
 
     def _answered(self, number: int, label: str, now: float) -> _Call | None:
         call = self._ended(number, label)
-        if call is not None and call.sent_at is not None:
+        if call is not None and call.sent_at is not None and call.oms not in self._gone_omses:
             # A late answer's time is measured too: leaving the slow ones out would flatter the histogram.
             self._call_time.labels(call.oms, call.name).observe(now - call.sent_at)
         return call
 
     def _ended(self, number: int, label: str) -> _Call | None:
         call = self._calls.pop(number, None)
-        if call is not None and not call.counted:
+        if call is not None and not call.counted and call.oms not in self._gone_omses:
             self._calls_total.labels(call.oms, call.name, label if label in ANSWERS else "other").inc()
         return call
 
     def _timed_out(self, number: int) -> None:
         call = self._calls.get(number)
-        if call is not None and not call.counted:
+        if call is not None and not call.counted and call.oms not in self._gone_omses:
             call.counted = True
             self._calls_total.labels(call.oms, call.name, "timeout").inc()
 
@@ -400,8 +413,3 @@ class Metrics:
         if feed in self._feed_names:
             self._readings.labels(feed).inc(1 + merged)
             self._conflated.labels(feed).inc(merged)
-
-
-def _exist(metric: Counter | Histogram, series: Iterable[tuple[str, ...]]) -> None:
-    for labels in series:
-        metric.labels(*labels)

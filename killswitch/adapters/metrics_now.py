@@ -43,12 +43,16 @@ class Now(Collector):
     ) -> None:
         self._view = view
         self._on_error = on_error
+        self.change(settings)
+        self._brokers = [(broker,) for broker in brokers]
+
+    def change(self, settings: Settings) -> None:
+        """Show what these settings name."""
         self._omses = [(site.name,) for site in settings.sites]
         self._sessions = [(site.name, gateway) for site in settings.sites for gateway in site.gateways]
         self._feeds = [(feed.name,) for feed in settings.feeds]
         self._bad = {feed.name: dict.fromkeys(_reasons(feed), 0) for feed in settings.feeds}
         self._rules = [(rule.name,) for rule in settings.rules]
-        self._brokers = [(broker,) for broker in brokers]
 
     def collect(self) -> Iterator[Metric]:
         try:

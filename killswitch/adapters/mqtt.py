@@ -91,12 +91,11 @@ class CommandLink:
     ) -> None:
         mqtt_session.check_library()
         self._broker, self._name, self._prefix = broker, name, prefix
-        self._buttons, self._submit, self._wall = tuple(buttons), submit, wall
-        for button in self._buttons:
-            aiomqtt.Wildcard(button.topic)  # ValueError at start, not at each connect
-        self._topics = tuple(
-            dict.fromkeys([f"{prefix}/command/trip", f"{prefix}/command/reset", *(b.topic for b in self._buttons)])
-        )
+        self._submit, self._wall = submit, wall
+        self._topics: tuple[str, ...] = ()
+        self._left: set[str] = set()  # topics that a reload took away and that the session may still hold
+        self._changed = asyncio.Event()
+        self.change(buttons)
         self._outbox = Outbox()
         self._outbox.retain(f"{prefix}/availability/{name}", lambda: b"online")
         self._version = V5
@@ -113,6 +112,20 @@ class CommandLink:
     def dropped(self) -> int:
         """Receipts and events that were never published, since too many waited."""
         return self._outbox.dropped
+
+    def change(self, buttons: Sequence[Button]) -> None:
+        """Hear these buttons from now on. Raises ValueError for a topic that is none, and changes nothing then."""
+        for button in buttons:
+            aiomqtt.Wildcard(button.topic)  # here, not at each connect
+        commands = [f"{self._prefix}/command/trip", f"{self._prefix}/command/reset"]
+        before, self._buttons = self._topics, tuple(buttons)
+        self._topics = tuple(dict.fromkeys([*commands, *(b.topic for b in self._buttons)]))
+        self._left = (self._left | set(before)) - set(self._topics)
+        self._changed.set()
+
+    def sign_in_as(self, broker: Broker) -> None:
+        """From the next connection on: the present one stands."""
+        self._broker = broker
 
     def do(self, action: MqttAction) -> None:
         """Carry out an action: a PUBACK leaves now, everything else waits for its turn to be published."""
@@ -196,15 +209,35 @@ class CommandLink:
                 group.create_task(self._read(client, self._connection))
                 group.create_task(self._publish(client))
                 await self._subscribe(client)
-                await asyncio.Event().wait()
             finally:
                 self._client = None
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:
-        """Up only once every topic is granted. Till then what was granted works, and the rest is asked again."""
-        while refused := await mqtt_session.subscribe(client, self._topics, 1):
-            self._down(f"the broker doesn't let us subscribe to {', '.join(refused)} with QoS 1")
-            await asyncio.sleep(SUBSCRIBE_AGAIN_S)
+        """Up only once every topic is granted. Till then what was granted works, and the rest is asked again.
+
+        For ever: a reload may bring topics and take some away. The session is durable, so those must be let go of.
+        """
+        granted: set[str] = set()
+        said = False
+        while True:
+            self._changed.clear()
+            left, self._left = self._left, set()
+            await mqtt_session.unsubscribe(client, sorted(left))
+            granted -= left
+            wanted = [topic for topic in self._topics if topic not in granted]
+            refused = await mqtt_session.subscribe(client, wanted, 1)
+            granted |= set(wanted) - set(refused)
+            if refused:
+                said = False
+                self._down(f"the broker doesn't let us subscribe to {', '.join(refused)} with QoS 1")
+                await asyncio.sleep(SUBSCRIBE_AGAIN_S)
+                continue
+            if not said:
+                said = True
+                self._up()
+            await self._changed.wait()
+
+    def _up(self) -> None:
         self._told = None
         self._outbox.renew()
         window = mqtt_session.RECEIVE_MAXIMUM if self._version is V5 else mqtt_session.WINDOW_UNKNOWN

@@ -55,6 +55,9 @@ class FeedLink:
         self._some = asyncio.Event()  # something waits in it
         self._told: dict[str, str] = {}  # feed -> why it is down, as last reported
         self._of_topic: dict[str, tuple[Shape, ...]] = {}
+        self._changed = asyncio.Event()  # other feeds are wanted
+        self._new: set[str] = set()  # feeds to subscribe
+        self._gone: set[str] = set()  # topics to let go of
 
     @property
     def conflated(self) -> int:
@@ -66,6 +69,23 @@ class FeedLink:
         async with asyncio.TaskGroup() as group:  # an error of ours in either ends the process
             group.create_task(self._hand_over())
             group.create_task(self._connect_for_ever())
+
+    def change(self, feeds: Sequence[Shape]) -> None:
+        """Read these feeds from now on: those that are the same go on undisturbed."""
+        before, self._feeds = self._feeds, tuple(feeds)
+        self._of_topic.clear()
+        gone = frozenset(feed.name for feed in before if feed not in self._feeds)
+        self._backlog.forget(gone)
+        for name in gone:
+            self._told.pop(name, None)
+        self._new = {feed.name for feed in self._feeds if feed.name in self._new or feed not in before}
+        wanted = {feed.subscription for feed in self._feeds}
+        self._gone = (self._gone | {feed.subscription for feed in before}) - wanted
+        self._changed.set()
+
+    def sign_in_as(self, broker: Broker) -> None:
+        """From the next connection on: the present one stands."""
+        self._broker = broker
 
     async def _connect_for_ever(self) -> None:
         backoff = Backoff()
@@ -89,8 +109,10 @@ class FeedLink:
                 arrive(item)
 
         async with connected(self._broker, identifier=self._identifier, queue_type=Straight) as client:
+            self._new, self._gone = set(), set()
+            self._changed.clear()
             refused = await self._subscribe(client, self._feeds)
-            again = asyncio.create_task(self._subscribe_again(client, refused))
+            again = asyncio.create_task(self._tend(client, refused))
             try:
                 async for _ in client.messages:  # nothing comes this way; it raises when the link is lost
                     pass
@@ -110,11 +132,21 @@ class FeedLink:
                 self._submit(FeedUp(wall=self._wall(), feed=feed.name))
         return tuple(feed for feed in feeds if feed.subscription in refused)
 
-    async def _subscribe_again(self, client: aiomqtt.Client, refused: tuple[Shape, ...]) -> None:
-        while refused:
-            await asyncio.sleep(SUBSCRIBE_AGAIN_S)
+    async def _tend(self, client: aiomqtt.Client, refused: tuple[Shape, ...]) -> None:
+        """Ask again for what was refused, and for what a reload brings; let go of what it takes away."""
+        while True:
             try:
-                refused = await self._subscribe(client, refused)
+                async with asyncio.timeout(SUBSCRIBE_AGAIN_S if refused else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            gone, self._gone = self._gone, set()
+            new, self._new = self._new, set()
+            wanted = tuple(feed for feed in self._feeds if feed in refused or feed.name in new)
+            try:
+                await mqtt_session.unsubscribe(client, sorted(gone))
+                refused = await self._subscribe(client, wanted)
             except aiomqtt.MqttError:
                 return  # the link is lost, or hangs: its own error says so
 

@@ -268,6 +268,12 @@ async def subscribe(client: aiomqtt.Client, topics: Sequence[str], qos: int) -> 
     return tuple(topic for topic, value in zip(topics, values, strict=True) if value != qos)
 
 
+async def unsubscribe(client: aiomqtt.Client, topics: Sequence[str]) -> None:
+    """Let go of topics. Raises aiomqtt.MqttError."""
+    if topics:
+        await _whole(client.unsubscribe(list(topics)))
+
+
 async def publish(
     client: aiomqtt.Client,
     topic: str,

@@ -36,6 +36,15 @@ async def _visit(broker: Broker, topics: Sequence[str]) -> AsyncIterator[aiomqtt
         raise BrokerUnreachable(f"{broker.label}: {in_words(error)}") from None
 
 
+async def why_not(broker: Broker, topics: Sequence[str]) -> str | None:
+    """Why this broker doesn't let us in, or subscribe to these topics: a sentence. None: it does."""
+    try:
+        async with _visit(broker, topics):
+            return None
+    except BrokerUnreachable as error:
+        return str(error)
+
+
 async def retained(broker: Broker, topics: Sequence[str]) -> dict[str, bytes]:
     """What the broker retains under these topics, by topic. Raises BrokerUnreachable."""
     found: dict[str, bytes] = {}

@@ -121,6 +121,16 @@ class OmsLink:
         self._failures = 0
         self._refusals = 0
         self._logged = ""  # the kind of trouble that was logged since the last session
+        self._retired = False
+
+    @property
+    def session(self) -> int | None:
+        """The number of the session that is up; None: there is none."""
+        return self._session.number if self._session is not None and self._session.up else None
+
+    def retire(self) -> None:
+        """Another link takes this one's place: its session serves until it ends, and none comes after it."""
+        self._retired = True
 
     def do(self, action: OmsAction) -> None:
         """Take an action; returns at once. A call for any session but the present one is Lost."""
@@ -141,10 +151,11 @@ class OmsLink:
                     session.take(action)
 
     async def run(self) -> None:
-        """Keep the link; returns only by cancellation, and closes the session then."""
-        while True:
+        """Keep the link, until it is cancelled, which closes the session, or was retired and its session ends."""
+        while not self._retired:
             wait_s = await self._attempt()
-            await asyncio.sleep(wait_s)
+            if not self._retired:
+                await asyncio.sleep(wait_s)
 
     async def _attempt(self) -> float:
         """One connection from beginning to end; seconds to wait before the next."""

@@ -31,6 +31,7 @@ from killswitch.domain.messages import (
     PositionSeen,
     PriceSeen,
     Reading,
+    Reconfigured,
     SessionDown,
     SessionUp,
     Tick,
@@ -117,6 +118,17 @@ class Recorder:
         self._waiting.append((event, now))
         if not self._wake.is_set():
             self._wake.set()
+
+    def join(self, sessions: Iterable[SessionUp], now: float) -> None:
+        """Begin in the middle, with the sessions that are up; the rules know more than the file will say."""
+        self._waiting.extend((session, now) for session in sessions)
+        self._wake.set()
+        self._thread.start()
+
+    def change(self, event: Reconfigured, now: float) -> None:
+        """Record the feeds of another configuration, from what is seen after this on."""
+        self._waiting.append((event, now))
+        self._wake.set()
 
     def close(self) -> None:
         """Write what waits, for at most CLOSE_S."""
@@ -258,14 +270,17 @@ class _Lines:
 
     def __init__(self, feeds: Iterable[FeedSpec]) -> None:
         held = tuple(feeds)
+        self._undo = Undo()
+        self._venue = Venue(held, self._undo)
+        self._go_by(held)
+
+    def _go_by(self, held: tuple[FeedSpec, ...]) -> None:
+        self.have_sums = any(feed.numeraire is not None for feed in held)
         self._names = frozenset(feed.name for feed in held)
         self._feeds_of: dict[str, tuple[str, ...]] = {}
         for feed in held:
             if feed.kind == "oms" and feed.oms is not None:
                 self._feeds_of[feed.oms] = (*self._feeds_of.get(feed.oms, ()), feed.name)
-        self.have_sums = any(feed.numeraire is not None for feed in held)
-        self._undo = Undo()
-        self._venue = Venue(held, self._undo)
 
     def of(self, event: Event, now: float) -> Iterator[Line]:
         match event:
@@ -274,12 +289,15 @@ class _Lines:
                     yield Line(_finite(event), now)
             case Began():
                 yield Line(event, now)
+            case Reconfigured():
+                self._venue.change(event.settings.feeds)
+                self._go_by(event.settings.feeds)
             case SessionUp() | SessionDown():
+                if isinstance(event, SessionUp):  # of an OMS without a feed too: a reload may bring one
+                    self._venue.session_up(event.session, event.oms)
+                else:
+                    self._venue.session_down(event.session)
                 if event.oms in self._feeds_of:
-                    if isinstance(event, SessionUp):
-                        self._venue.session_up(event.session, event.oms)
-                    else:
-                        self._venue.session_down(event.session)
                     yield Line(event, now)
             case Tick():
                 for oms in self._feeds_of:

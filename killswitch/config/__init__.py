@@ -60,6 +60,7 @@ class Config:
                     calls_per_minute=oms.calls_per_minute,
                     gateways=tuple(gateway.address for gateway in oms.gateways),
                     contact=oms.contact,
+                    oms_id=oms.oms_id,
                 )
                 for oms in self.oms
             ),
@@ -69,6 +70,7 @@ class Config:
             retry=self.retry,
             reset_max_age_s=self.commands.max_age_s,
             mode=self.daemon.mode,
+            fingerprint=self.fingerprint(),
             panics=tuple(panic.scope for panic in self.panics) if self.mqtt.brokers else (),
         )
 

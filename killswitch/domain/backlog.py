@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from killswitch.domain.messages import BadReading, Beat, Merged, PositionSeen, PriceSeen, Reading
+from killswitch.domain.messages import BadReading, Beat, FeedDown, FeedUp, Merged, PositionSeen, PriceSeen, Reading
 from killswitch.domain.watch.limit import EXACT, ZERO
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ class Backlog:
         while len(taken) < most and (event := self.pop()) is not None:
             taken.append(event)
         return taken
+
+    def forget(self, feeds: frozenset[str]) -> None:
+        """These feeds are no more, or read from elsewhere: what they said is nobody's."""
+        self._line_up()
+        held = Reading | BadReading | Beat | FeedUp | FeedDown
+        self._waiting = deque(e for e in self._waiting if not (isinstance(e, held) and e.feed in feeds))
 
     def _crowd(self, event: Event) -> bool:
         self._place += 1

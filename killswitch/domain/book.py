@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import Order
     from killswitch.domain.settings import Site
+    from killswitch.domain.standing import Standing
     from killswitch.domain.undo import Undo
 
 BURST_SHARE: Final = 0.3
@@ -81,8 +82,8 @@ def _where(call: Call) -> Hashable:
 class Book:
     """Facts about every OMS. All of it in undoable tables."""
 
-    def __init__(self, sites: tuple[Site, ...], undo: Undo) -> None:
-        self.sites = {site.name: site for site in sites}
+    def __init__(self, standing: Standing, undo: Undo) -> None:
+        self._standing = standing
         self.sessions: Table[int, Session] = Table(undo)
         self.calls: Table[int, Call] = Table(undo)
         self.listed: Table[tuple[str, int], Listed] = Table(undo)
@@ -96,6 +97,11 @@ class Book:
         self._numbers["call"] = 1
         self._under_way: Table[Hashable, tuple[int, ...]] = Table(undo)
         """Where calls are looked for again and again: OMS -> its cancels, (OMS, account) -> the account's lists."""
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """The configured OMSs, by their names."""
+        return self._standing.sites
 
     # --- sessions and calls
 
@@ -163,6 +169,20 @@ class Book:
             return False
         self._extra[oms] = extra | {account}
         return True
+
+    def tell_of(self, oms: str, accounts: tuple[int, ...]) -> tuple[int, ...]:
+        """A person's word on accounts that it didn't hold before. Those among them that nothing had shown."""
+        extra = self._extra.get(oms) or frozenset()
+        if extra & frozenset(accounts):
+            self._extra[oms] = extra - frozenset(accounts)
+        return tuple(account for account in accounts if account not in extra)
+
+    def forget(self, oms: str) -> None:
+        """The OMS is configured no more; its sessions and calls are over."""
+        for of_oms in (self._extra, self._buckets):
+            of_oms.pop(oms)
+        for of_account in (self.listed, self.working, self.users):
+            of_account.drop(lambda key: key[0] == oms)
 
     def known_accounts(self, oms: str) -> tuple[int, ...]:
         """All accounts of an OMS that we were told of or met."""

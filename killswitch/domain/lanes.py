@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from killswitch.domain.evidence import Evidence
     from killswitch.domain.messages import Order
     from killswitch.domain.outbox import Outbox
-    from killswitch.domain.settings import RetryPolicy
+    from killswitch.domain.standing import Standing
     from killswitch.domain.trips import Trip
     from killswitch.domain.undo import Agenda, Undo
 
@@ -47,10 +47,10 @@ class Lanes:
     """Decides which cancels leave now, and puts them."""
 
     def __init__(
-        self, book: Book, evidence: Evidence, agenda: Agenda, outbox: Outbox, undo: Undo, *, retry: RetryPolicy
+        self, book: Book, evidence: Evidence, agenda: Agenda, outbox: Outbox, undo: Undo, *, standing: Standing
     ) -> None:
         self._book, self._evidence, self._agenda, self._outbox = book, evidence, agenda, outbox
-        self._retry = retry
+        self._standing = standing
         self._lanes: Table[Scope, Lane] = Table(undo)
 
     def press(self, trip: Trip, *, by_person: bool) -> None:
@@ -88,21 +88,21 @@ class Lanes:
     def _cancel_all(self, session: Session, scope: Scope, now: float) -> None:
         call = self._book.new_call(session, "CancelAllOrders", scope, now, cancels=True)
         self._outbox.put(CancelAllOrders(call.number, session.number, scope))
-        self._agenda.set(("call", call.number), now + self._retry.timeout_s)
+        self._agenda.set(("call", call.number), now + self._standing.retry.timeout_s)
         covered = {s for s in self._lanes if scope.covers(s)} | {scope}
         for part in covered:
             lane = self._lanes.get(part) or Lane()
             streak = lane.streak + 1
             # A trader who goes on must not make us spend the venue's limit on cancels: the first few keep the
             # shortest distance, those after them what the budget bears.
-            distance = self._retry.first_s if streak <= STREAK_MAX else 1 / self._book.calls_per_s(scope.oms)
+            distance = self._standing.retry.first_s if streak <= STREAK_MAX else 1 / self._book.calls_per_s(scope.oms)
             self._lanes[part] = replace(
                 lane,
                 dirty=False,
                 pressed=False,
                 unsure=False,
                 streak=streak,
-                next_at=now + max(distance, self._retry.first_s),
+                next_at=now + max(distance, self._standing.retry.first_s),
             )
 
     def dead_end(self, trip: Trip, orders: list[Order]) -> bool:
@@ -132,7 +132,7 @@ class Lanes:
                     self._cancel_all(session, scope, now)
                     lane = self._lanes[scope]
                     # Fruitless ones are not repeated before the stragglers had their turn.
-                    self._lanes[scope] = replace(lane, next_at=now + 2 * self._retry.max_s)
+                    self._lanes[scope] = replace(lane, next_at=now + 2 * self._standing.retry.max_s)
             if fresh:
                 return len(fresh)
         ordered = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
@@ -155,7 +155,7 @@ class Lanes:
                     order.client_order_id,
                 )
             )
-            self._agenda.set(("call", call.number), now + self._retry.timeout_s)
+            self._agenda.set(("call", call.number), now + self._standing.retry.timeout_s)
         return len(named)
 
     def _natives_under_way(self, oms: str) -> tuple[Call, ...]:
@@ -175,7 +175,7 @@ class Lanes:
         self._agenda.set(("lane", call.scope), next_at)
 
     def backoff(self, k: int) -> float:
-        return float(min(self._retry.first_s * 2 ** min(k, 20), self._retry.max_s))
+        return float(min(self._standing.retry.first_s * 2 ** min(k, 20), self._standing.retry.max_s))
 
     def received(self, call: Call) -> None:
         """An answer that says received, or that nothing is there."""
@@ -187,7 +187,7 @@ class Lanes:
         """A native cancel left no more, or its session went: another must, after a breath."""
         lane = self._lanes.get(call.scope) if call.order_id is None else None
         if lane is not None:
-            self._lanes[call.scope] = replace(lane, dirty=True, next_at=now + self._retry.first_s)
+            self._lanes[call.scope] = replace(lane, dirty=True, next_at=now + self._standing.retry.first_s)
 
     def calm(self, scopes: tuple[Scope, ...]) -> None:
         """These are proven empty: their next cancels leave without delay."""

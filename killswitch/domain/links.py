@@ -43,8 +43,10 @@ class Links:
         """OMS -> when the snapshot under way began, and how many calls of it have left."""
 
     def session_up(self, event: SessionUp, now: float) -> None:
+        if event.oms not in self._parts.book.sites:
+            return  # a reload took the OMS away while this was on its way
         self._parts.book.sessions[event.session] = Session(event.session, event.oms, event.gateway, now)
-        self._parts.gateways[event.oms, event.gateway] = (True, now, "")
+        self._gateway(event.oms, event.gateway, now)
         self._parts.outbox.put(AnnounceEvent("session_up", f"{event.oms}: signed in at {event.gateway}", event.wall))
         self._parts.sweeper.session_up(event.oms)
         self._alarms.watched(event, now)
@@ -55,7 +57,7 @@ class Links:
 
     def session_down(self, event: SessionDown, now: float) -> None:
         session = self._parts.book.sessions.pop(event.session)
-        self._parts.gateways[event.oms, event.gateway] = (False, now, event.why)
+        self._gateway(event.oms, event.gateway, now, event.why)
         if session is None:
             return
         for call in self._parts.book.calls.values():
@@ -67,6 +69,37 @@ class Links:
         self._alarms.watched(event, now)
         self._tickers.session_down(event.session, event.oms, now)
         self._parts.stir.add(event.oms)
+
+    def failed(self, oms: str, gateway: str, why: str, now: float) -> None:
+        """No session came of an attempt."""
+        self._gateway(oms, gateway, now, why)
+
+    def _gateway(self, oms: str, gateway: str, now: float, why: str = "") -> None:
+        """How a gateway stands: up while any session there is, for a reload may replace one by another."""
+        before = self._parts.gateways.get((oms, gateway))
+        site = self._parts.book.sites.get(oms)
+        if before is None and (site is None or gateway not in site.gateways):
+            return  # a reload took it away while this was on its way
+        up = any(s.oms == oms and s.gateway == gateway for s in self._parts.book.sessions.values())
+        since = before[1] if before is not None and before[0] == up else now
+        self._parts.gateways[oms, gateway] = (up, since, "" if up else why)
+
+    def forget(self, oms: str, now: float, wall: float) -> None:
+        """The OMS is configured no more: what is under way there is not waited for."""
+        for session in self._parts.book.sessions.values():
+            if session.oms == oms:
+                why = "its OMS is configured no more"
+                self.session_down(
+                    SessionDown(wall=wall, oms=oms, gateway=session.gateway, session=session.number, why=why), now
+                )
+        self._snapshots.pop(oms)
+        self._parts.agenda.clear(("snapshot", oms))
+        self._parts.book.forget(oms)
+
+    def look_again(self, oms: str, now: float) -> None:
+        """What rules read of this OMS has changed: a whole snapshot, now."""
+        self._snapshots.pop(oms)
+        self._parts.agenda.set(("snapshot", oms), now)
 
     def snapshot(self, oms: str, now: float) -> None:
         """Positions and open orders of every account: after the sweeps that are under way, within the budget."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from killswitch.domain.scope import Scope
+    from killswitch.domain.settings import Settings
 
 Via: TypeAlias = Literal["mqtt", "http", "signal", "direct"]
 Labels: TypeAlias = tuple[tuple[str, str], ...]
@@ -500,6 +501,31 @@ class ClockStepped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reconfigured(Event):
+    """The configuration was read again and is sound; whether it may stand is decided now.
+
+    `refusals`: why it may not, of what the core knows nothing (a journal, an address). `replaced`: feeds that read
+    from elsewhere, or otherwise, though their settings are equal here. `changed`: what else differs, in words.
+    `token`: what is ready to be used, the adapter's own.
+    """
+
+    settings: Settings
+    by: str
+    refusals: tuple[str, ...] = ()
+    replaced: frozenset[str] = frozenset()
+    changed: tuple[str, ...] = ()
+    token: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadFailed(Event):
+    """The configuration was read again and can't be used: every mistake, with its place and without its input."""
+
+    mistakes: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping(Event):
     """SIGTERM: no new rounds of anything but what is latched."""
 
@@ -826,6 +852,13 @@ class TripView:
     would_cancel: WouldCancel | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeOver:
+    """The new configuration stands. What it names is used from now on, what it doesn't name any more is let go."""
+
+    token: object
+
+
 Action: TypeAlias = (
     CancelAllOrders
     | CancelOrder
@@ -845,6 +878,7 @@ Action: TypeAlias = (
     | AnnounceState
     | AnnounceEvent
     | Preview
+    | ChangeOver
 )
 
 
@@ -858,6 +892,19 @@ class Started:
     daemon: str
     version: str
     config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The configuration was changed while it ran. Fingerprints before and after; what differs, such as `rule "btc"`."""
+
+    daemon: str
+    before: str
+    config: str
+    by: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -1044,6 +1091,7 @@ class HeartArmed:
 
 RecordBody: TypeAlias = (
     Started
+    | Reloaded
     | Stopped
     | Tripped
     | CauseAdded

@@ -9,6 +9,7 @@ from killswitch.domain.desk import Desk
 from killswitch.domain.outbox import Outbox
 from killswitch.domain.preview import Looks
 from killswitch.domain.shadows import Shadows
+from killswitch.domain.standing import Standing
 from killswitch.domain.sweeper import Sweeper
 from killswitch.domain.undo import Agenda, Table, Undo
 from killswitch.domain.watch.rules import Watch
@@ -27,11 +28,11 @@ class Parts:
     """
 
     def __init__(self, settings: Settings, restored: Restored, now: float) -> None:
-        self.settings = settings
         self.undo = Undo()
+        self.standing = Standing(settings, self.undo)
         self.agenda = Agenda(self.undo)
         self.outbox = Outbox(self.undo, restored.next_n)
-        self.book = Book(settings.sites, self.undo)
+        self.book = Book(self.standing, self.undo)
         self.trips: Table[str, Trip] = Table(self.undo)
         self.sweeper = Sweeper(
             self.book,
@@ -39,11 +40,10 @@ class Parts:
             self.agenda,
             self.outbox,
             self.undo,
-            confirm=settings.confirm,
-            retry=settings.retry,
+            standing=self.standing,
         )
         self.desk = Desk(self.outbox, self.undo, restored)
-        self.looks = Looks(self.book, self.agenda, self.outbox, self.undo, settings.retry.list_timeout_s)
+        self.looks = Looks(self.book, self.agenda, self.outbox, self.undo, self.standing)
         self.watch = Watch(
             settings.feeds, settings.rules, self.undo, self.agenda, now, keeps=True, armed=restored.hearts
         )
@@ -59,7 +59,7 @@ class Parts:
             self.outbox,
             self.undo,
             status=self.status,
-            timeout_s=settings.retry.list_timeout_s,
+            standing=self.standing,
         )
         self.gateways: Table[tuple[str, str], tuple[bool, float, str]] = Table(self.undo)
         self.brokers: Table[str, tuple[bool, str]] = Table(self.undo)
@@ -69,6 +69,15 @@ class Parts:
         """Nothing comes of this list any more: a preview or a shadow trip may wait for it."""
         self.looks.failed(call)
         self.shadows.failed(call, now)
+
+    @property
+    def settings(self) -> Settings:
+        """Those that stand now."""
+        return self.standing.settings
+
+    def rules_of_trips(self) -> frozenset[str]:
+        """The rules that latched trips wait for, by the names that they had when they breached."""
+        return frozenset(cause.rule for trip in self.trips.values() for cause in trip.causes if cause.rule)
 
     def stir_up(self, oms: str | None) -> None:
         """The sweeps of this OMS have something new to act on."""

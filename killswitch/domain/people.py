@@ -9,6 +9,7 @@ from killswitch.domain.life import cause_of
 from killswitch.domain.messages import (
     ButtonPressed,
     ClearTrip,
+    CommandRefused,
     DropSession,
     EverythingTripped,
     ResetRequested,
@@ -91,6 +92,14 @@ class People:
         return None
 
     def button_pressed(self, event: ButtonPressed, now: float) -> None:
+        refusal = self._refuses(event.scope)
+        if refusal is not None:  # a reload took its ground away while the press was on its way
+            why = f"button {event.button}: {refusal}"
+            refused = CommandRefused(
+                wall=event.wall, command="panic", id=None, reason=why, via=event.via, token=event.token
+            )
+            self._parts.desk.malformed(refused)
+            return
         cause = cause_of(f"button {event.button} pressed", "panic", event.wall)
         if self._in_shadow:
             self._parts.desk.pressed(event, self._pressed_in_shadow(event, cause, now))
@@ -167,14 +176,14 @@ class People:
         if trip is None or refusal is not None:
             self._parts.desk.refuse(event, "reset", refusal or "no such trip")
             return
-        removed = sorted({c.rule for c in trip.causes if c.rule and not self._has_rule(c.rule)})
-        reason = f"rule removed: {', '.join(removed)}" if removed else "reset"
+        reason = self._of_rules(trip) or "reset"
         if trip.ghosts:
             reason += f"; {len(trip.ghosts)} cancels on dead sessions may still execute: {trip.ghosts}"
         body = WasReset(trip.id, event.by, event.reason, event.id, event.digest, trip.ghosts)
         n = self._parts.outbox.record(body, event.wall, urgent=True)
         del self._parts.trips[trip.id]
         self._ended[trip.id] = True
+        self._parts.watch.release(self._parts.rules_of_trips(), now)
         for what in ("overdue", "remind"):
             self._parts.agenda.clear((what, trip.id))
         self._parts.sweeper.forget(trip)
@@ -213,7 +222,7 @@ class People:
         if target is Verdict.REFUSED:
             return trip.state.value
         for cause in trip.causes:
-            if cause.rule and self._has_rule(cause.rule):
+            if cause.rule:
                 uncalm = self._parts.watch.uncalm(cause.rule, cause.labels, now)
                 if uncalm is not None:
                     return uncalm
@@ -236,6 +245,16 @@ class People:
         return scope.meets(trip.scope) and not any(
             other.id != trip.id and other.scope.covers(scope) for other in self._parts.trips.values()
         )
+
+    def _of_rules(self, trip: Trip) -> str:
+        """What its receipt says where a rule that made the trip is not what it was: "" where all are."""
+        rules = sorted({c.rule for c in trip.causes if c.rule})
+        removed = [name for name in rules if not self._has_rule(name)]
+        changed = [name for name in rules if self._has_rule(name) and self._parts.watch.is_retired(name)]
+        said = [
+            f"rule {what}: {', '.join(names)}" for what, names in (("removed", removed), ("changed", changed)) if names
+        ]
+        return f"{'; '.join(said)} (configuration {self._parts.settings.fingerprint})" if said else ""
 
     def _has_rule(self, name: str) -> bool:
         return any(rule.name == name for rule in self._parts.settings.rules)

@@ -13,6 +13,7 @@ from killswitch.domain.undo import Table
 if TYPE_CHECKING:
     from killswitch.domain.book import Book
     from killswitch.domain.outbox import Outbox
+    from killswitch.domain.standing import Standing
     from killswitch.domain.undo import Agenda, Undo
 
 
@@ -33,8 +34,8 @@ class Look:
 class Looks:
     """The previews under way. Orders that may be in scope are shown too: a preview must not play down."""
 
-    def __init__(self, book: Book, agenda: Agenda, outbox: Outbox, undo: Undo, timeout_s: float) -> None:
-        self._book, self._agenda, self._outbox, self._timeout_s = book, agenda, outbox, timeout_s
+    def __init__(self, book: Book, agenda: Agenda, outbox: Outbox, undo: Undo, standing: Standing) -> None:
+        self._book, self._agenda, self._outbox, self._standing = book, agenda, outbox, standing
         self._looks: Table[int, Look] = Table(undo)
 
     def begin(self, event: LookRequested, now: float) -> None:
@@ -50,7 +51,7 @@ class Looks:
             look = Scope(oms=scope.oms, account=account, user=EVERY, instrument=EVERY)
             call = self._book.new_call(session, "GetOpenOrders", look, now)
             self._outbox.put(ListOpenOrders(call.number, session.number, scope.oms, account))
-            self._agenda.set(("call", call.number), now + self._timeout_s)
+            self._agenda.set(("call", call.number), now + self._standing.retry.list_timeout_s)
             waiting.add((call.number, account))
         number = min((call for call, _ in waiting), default=0)
         self._settle(number, Look(scope, event.token, frozenset(waiting), complete))

@@ -243,7 +243,7 @@ class FeedSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One OMS as the core knows it. `accounts`: all of them, on a person's word."""
+    """One OMS as the core knows it. `accounts`: all of them, on a person's word. `oms_id`: the vendor's number."""
 
     name: str
     accounts: tuple[int, ...]
@@ -251,6 +251,7 @@ class Site:
     calls_per_minute: int
     gateways: tuple[str, ...]  # as host:port, for people and metrics
     contact: str = ""
+    oms_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +280,7 @@ class Settings:
     """All that the core is told. `boot`: unlike any earlier start's, so that ids made in it are new.
 
     `mode`: "shadow" lets no rule, command, button or signal cancel anything; what was latched before goes on.
+    `fingerprint`: changes when any setting of the configuration does.
     """
 
     daemon: str
@@ -289,5 +291,6 @@ class Settings:
     confirm: ConfirmPolicy = ConfirmPolicy()
     retry: RetryPolicy = RetryPolicy()
     reset_max_age_s: float = 30.0
+    fingerprint: str = ""
     panics: tuple[Scope, ...] = ()  # what the buttons trip, where a broker is heard
     mode: Mode = "live"

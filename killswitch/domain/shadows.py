@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import OpenOrders, ResetRequested
     from killswitch.domain.outbox import Outbox
     from killswitch.domain.settings import Settings
+    from killswitch.domain.standing import Standing
     from killswitch.domain.trips import Trip
     from killswitch.domain.undo import Agenda, Undo
 
@@ -101,10 +102,10 @@ class Shadows:
         undo: Undo,
         *,
         status: Table[str, str],
-        timeout_s: float,
+        standing: Standing,
     ) -> None:
         self._book, self._trips, self._agenda, self._outbox = book, trips, agenda, outbox
-        self._status, self._timeout_s = status, timeout_s
+        self._status, self._standing = status, standing
         self._held: Table[str, Shadow] = Table(undo)
         self._by_rule: Table[Scope, str] = Table(undo)
         """Scope -> the shadow trip that a rule began on it: a rule that is tried may be far off, and breach often."""
@@ -269,7 +270,7 @@ class Shadows:
         look = Scope(oms=oms, account=account, user=EVERY, instrument=EVERY)
         call = self._book.new_call(session, "GetOpenOrders", look, now)
         self._outbox.put(ListOpenOrders(call.number, session.number, oms, account))
-        self._agenda.set(("call", call.number), now + self._timeout_s)
+        self._agenda.set(("call", call.number), now + self._standing.retry.list_timeout_s)
         self._calls[call.number] = (shadow.id, account)
         self._held[shadow.id] = replace(shadow, todo=shadow.todo[1:], waiting=shadow.waiting + 1)
 

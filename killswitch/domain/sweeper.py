@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from killswitch.domain.book import Book, Call, Session
     from killswitch.domain.messages import AccountsFound, Answer, Answered, OpenOrders, Order
     from killswitch.domain.outbox import Outbox
-    from killswitch.domain.settings import ConfirmPolicy, RetryPolicy
+    from killswitch.domain.standing import Standing
     from killswitch.domain.undo import Agenda, Undo
 
 GUARD_SHARE: Final = 0.5
@@ -51,14 +51,13 @@ class Sweeper:
         outbox: Outbox,
         undo: Undo,
         *,
-        confirm: ConfirmPolicy,
-        retry: RetryPolicy,
+        standing: Standing,
     ) -> None:
         self.book, self.trips, self.agenda, self.outbox = book, trips, agenda, outbox
-        self.confirm, self.retry = confirm, retry
+        self._standing = standing
         self.changes: list[Change] = []
         self.evidence = Evidence(book, trips, undo)
-        self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, retry=retry)
+        self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, standing=standing)
         self.witness = Witness(self.evidence, outbox, undo)
         self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
@@ -89,8 +88,8 @@ class Sweeper:
             accounts.update(self.evidence.accounts(trip)[0])
         by_budget = len(accounts) / (GUARD_SHARE * self.book.calls_per_s(oms))
         # A round that takes long, on a slow link or a starved machine, must not chase its own tail.
-        by_time = min(2 * (self._took.get(oms) or 0.0), self.retry.list_timeout_s)
-        return max(self.confirm.guard_every_s, by_budget, by_time)
+        by_time = min(2 * (self._took.get(oms) or 0.0), self._standing.retry.list_timeout_s)
+        return max(self._standing.confirm.guard_every_s, by_budget, by_time)
 
     def sent(self, number: int, session: int, now: float, wall: float) -> None:
         call = self.book.calls.get(number)
@@ -233,11 +232,19 @@ class Sweeper:
         """An account was seen. One that nobody had told us of joins the scopes that hold every account."""
         if not self.book.meet_account(oms, account):
             return
+        self._join(oms, account, "turned up", now)
+
+    def _join(self, oms: str, account: int, how: str, now: float) -> None:
         for trip in self.evidence.latched(oms):
             if trip.scope.account is EVERY:
                 # The rounds so far lacked it: count anew.
                 self.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self.book.next_call, now))
-                self.changes.append((trip.id, Input.BLIND, f"account {account} turned up"))
+                self.changes.append((trip.id, Input.BLIND, f"account {account} {how}"))
+
+    def joined(self, oms: str, accounts: tuple[int, ...], now: float) -> None:
+        """A person says that the OMS has these accounts too. Rounds that lacked one that is new prove nothing."""
+        for account in self.book.tell_of(oms, accounts):
+            self._join(oms, account, "was added", now)
 
     def session_up(self, oms: str) -> None:
         """A new session carried nothing yet: what is latched is cancelled on it without waiting."""
@@ -290,12 +297,12 @@ class Sweeper:
         # A round over accounts that may not be all is a look, and no part of the proof.
         empties = sweep.empties + 1 if complete else 0
         sweep = replace(sweep, empties=empties, previous=None, fruitless=0)
-        proven = empties >= self.confirm.empties
+        proven = empties >= self._standing.confirm.empties
         if proven:
             wait = self.guard_every_s(scope.oms)
             self.agenda.set(("blind", trip.id), now + BLIND_AFTER_GUARDS * wait)
         elif complete:
-            wait = self.confirm.settle_s
+            wait = self._standing.confirm.settle_s
         else:
             wait = self.lanes.backoff(sweep.waits)
             sweep = replace(sweep, waits=sweep.waits + 1)
@@ -369,13 +376,13 @@ class Sweeper:
                 look = Scope(oms=session.oms, account=account, user=EVERY, instrument=EVERY)
                 call = self.book.new_call(session, "GetOpenOrders", look, now)
                 self.outbox.put(ListOpenOrders(call.number, session.number, session.oms, account))
-                self.agenda.set(("call", call.number), now + self.retry.list_timeout_s)
+                self.agenda.set(("call", call.number), now + self._standing.retry.list_timeout_s)
 
     def _ask_for_users(self, trip: Trip, session: Session, now: float) -> None:
         assert isinstance(trip.scope.user, int)
         call = self.book.new_call(session, "GetUserAccounts", trip.scope, now)
         self.outbox.put(ListUserAccounts(call.number, session.number, session.oms, trip.scope.user))
-        self.agenda.set(("call", call.number), now + self.retry.list_timeout_s)
+        self.agenda.set(("call", call.number), now + self._standing.retry.list_timeout_s)
         self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, users_asked=call.number))
 
     def _cancel_answered(self, call: Call, answer: Answer, now: float) -> None:

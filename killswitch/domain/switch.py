@@ -46,6 +46,8 @@ from killswitch.domain.messages import (
     PositionSeen,
     PriceSeen,
     Reading,
+    Reconfigured,
+    ReloadFailed,
     ResetRequested,
     Restored,
     RetainedTripFound,
@@ -64,6 +66,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.parts import Parts
 from killswitch.domain.people import People
 from killswitch.domain.picture import Picture
+from killswitch.domain.reload import Reload
 from killswitch.domain.scope import Scope
 from killswitch.domain.tickers import Tickers
 from killswitch.domain.trips import (
@@ -89,13 +92,13 @@ class KillSwitch:
     """Rules, latches, sweeps and commands of one daemon."""
 
     def __init__(self, settings: Settings, restored: Restored, now: float) -> None:
-        self.settings = settings
         self._parts = Parts(settings, restored, now)
         self._life = Life(self._parts)
         self._alarms = Alarms(self._parts, self._life)
         self._people = People(self._parts, self._life, restored.ended)
         self._tickers = Tickers(self._parts)
         self._links = Links(self._parts, self._alarms, self._tickers)
+        self._reload = Reload(self._parts, self._alarms, self._links)
         self._picture = Picture(self._parts, restored.warnings)
         for site in settings.sites:
             for gateway in site.gateways:
@@ -171,6 +174,10 @@ class KillSwitch:
                 n = self._parts.outbox.record(Noted("clock_stepped", text), event.wall)
                 self._parts.watch.memory.tell_again(now)
                 self._parts.outbox.event("clock_stepped", text, event.wall, n=n)
+            case Reconfigured():
+                self._reload.take(event, now)
+            case ReloadFailed():
+                self._reload.failed(event)
             case Stopping():
                 self._parts.status["stopping"] = "yes"
             case _:
@@ -184,8 +191,7 @@ class KillSwitch:
             case SessionDown():
                 self._links.session_down(event, now)
             case SignInRefused() | LinkFailed():
-                up, since, _ = self._parts.gateways.get((event.oms, event.gateway)) or (True, now, "")
-                self._parts.gateways[event.oms, event.gateway] = (False, now if up else since, event.why)
+                self._links.failed(event.oms, event.gateway, event.why, now)
                 if isinstance(event, SignInRefused):
                     text = f"{event.oms}: {event.gateway} refused our sign-in: {event.why}"
                     self._parts.outbox.event("sign_in_refused", text, event.wall)
@@ -276,7 +282,9 @@ class KillSwitch:
             case ("blind", str(trip)):
                 self._life.change(trip, Input.BLIND, "the last full round is too old", now, wall)
             case ("overdue", str(trip)):
-                self._life.change(trip, Input.OVERDUE, f"not within {self.settings.confirm.deadline_s:g} s", now, wall)
+                self._life.change(
+                    trip, Input.OVERDUE, f"not within {self._parts.settings.confirm.deadline_s:g} s", now, wall
+                )
             case ("remind", str(trip)):
                 self._life.remind(trip, now, wall)
             case ("shadow", str(trip)):
@@ -341,7 +349,7 @@ class KillSwitch:
         self._tickers.failed(number, now)
         if call is not None:
             for trip in self._parts.sweeper.evidence.latched(call.oms):
-                self._parts.agenda.set(("look", trip.id), now + self.settings.retry.first_s)
+                self._parts.agenda.set(("look", trip.id), now + self._parts.settings.retry.first_s)
 
     def begin(self, version: str, config: str, wall: float) -> tuple[Action, ...]:
         """What is true before any event: for the start, once the journal is read. `config`: its fingerprint."""

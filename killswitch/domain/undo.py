@@ -80,6 +80,11 @@ class Table(Generic[K, V]):
     def items(self) -> tuple[tuple[K, V], ...]:
         return tuple(self._held.items())
 
+    def drop(self, unwanted: Callable[[K], bool]) -> None:
+        """Take out every entry whose key is unwanted."""
+        for key in [key for key in self._held if unwanted(key)]:
+            self.pop(key)
+
     def _remember(self, key: K) -> None:
         held, before = self._held, self._held.get(key, cast("Any", _MISSING))
 
@@ -150,6 +155,12 @@ class Agenda:
     def clear(self, what: Hashable) -> None:
         self._repush_on_rollback(what)
         self._when.pop(what)
+
+    def drop(self, unwanted: Callable[[Hashable], bool]) -> None:
+        """Clear every entry that is unwanted."""
+        for what in self._when:
+            if unwanted(what):
+                self.clear(what)
 
     def when(self, what: Hashable) -> float | None:
         return self._when.get(what)

@@ -585,6 +585,7 @@ def test_the_names_are_the_contracts(bench):
     names = {f.name for f in parse(text.decode()) if f.name.startswith("killswitch_")}
     assert names == {
         "killswitch_build_info",
+        "killswitch_config_last_reload_successful",
         "killswitch_state",
         "killswitch_latched_trips",
         "killswitch_shadow",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.scope import Scope
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.readings import SeriesKey
 
 LATE: Final = "late"
@@ -131,6 +132,14 @@ class Doubts:
         for reason in self._reasons.get(feed) or ():
             if (feed, reason) in self._said and self._said[feed, reason] == key:
                 del self._said[feed, reason]
+
+    def forget(self, gone: Gone) -> None:
+        """Rules and feeds went."""
+        for of_feed in (self._counts, self._said, self._said_at):
+            of_feed.drop(gone.series)
+        for whole in (self._reasons, self._strayed_at):
+            whole.drop(gone.feed)
+        self._strays.drop(lambda at: gone.rule(at[0]) or gone.feed(at[1]))
 
     def of(self, feed: str) -> tuple[tuple[str, int], ...]:
         return tuple((r, self._counts.get((feed, r)) or 0) for r in sorted(self._reasons.get(feed) or ()))

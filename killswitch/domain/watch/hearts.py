@@ -24,10 +24,11 @@ from killswitch.domain.watch import ages, limit
 from killswitch.domain.watch.findings import Armed, Breach, Found, warned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from killswitch.domain.settings import FeedRule
     from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.readings import Readings
 
 RECONNECT_S: Final = 10.0
@@ -56,6 +57,18 @@ class Line:
     back_at: float | None = None
 
 
+def _by_feed(rules: Mapping[str, FeedRule]) -> dict[str, tuple[FeedRule, ...]]:
+    of_feed: dict[str, tuple[FeedRule, ...]] = {}
+    for rule in rules.values():
+        of_feed[rule.feed] = (*of_feed.get(rule.feed, ()), rule)
+    return of_feed
+
+
+def _origin(rule: FeedRule) -> str:
+    """The name that a rule had that is only judged any more."""
+    return rule.name.partition("~")[0]
+
+
 class Hearts:
     """How every such rule stands. Its findings have no labels: they concern the feed as a whole.
 
@@ -64,7 +77,7 @@ class Hearts:
 
     def __init__(
         self,
-        rules: tuple[FeedRule, ...],
+        rules: Mapping[str, FeedRule],
         readings: Readings,
         undo: Undo,
         agenda: Agenda,
@@ -72,22 +85,65 @@ class Hearts:
         *,
         armed: Iterable[tuple[str, str]] = (),
     ) -> None:
-        self._rules: Final = {rule.name: rule for rule in rules}
+        self._rules = rules
+        self._undo: Final = undo
         self._readings: Final = readings
         self._agenda: Final = agenda
         self._started_at: Final = started_at
-        self._of_feed: Final[dict[str, tuple[FeedRule, ...]]] = {}
+        self._of_feed = _by_feed(rules)
+        self._began: Final[Table[str, float]] = Table(undo)  # rules that a reload brought -> since when
         self._lines: Final[Table[str, Line]] = Table(undo)
         self._beats: Final[Table[str, float]] = Table(undo)  # feed -> its last beat
         self._armed: Final[Table[str, bool]] = Table(undo)
         self._said: Final[Table[str, Said]] = Table(undo)
         known = frozenset(armed)
-        for rule in rules:
-            self._of_feed[rule.feed] = (*self._of_feed.get(rule.feed, ()), rule)
+        for rule in rules.values():
             self._lines[rule.feed] = Line()
             if isinstance(rule, DeadmanRule) and (rule.arm == "start" or (rule.name, rule.feed) in known):
                 self._armed[rule.name] = True
             self._plan(rule)
+
+    def change(self, rules: Mapping[str, FeedRule], gone: Gone, now: float) -> list[Found]:
+        """Other rules: those that are the same go on, the others begin now, and hear at once what is known."""
+        before, armed = self._rules, {rule for rule in self._rules if rule in self._armed}
+        self._undo.note(lambda: self._take(before))
+        self._take(rules)
+        began = dict(self._began.items())
+        for of_rule in (self._armed, self._said, self._began):
+            of_rule.drop(gone.rule)
+        for of_feed in (self._lines, self._beats):
+            of_feed.drop(lambda feed: feed not in self._of_feed or gone.feed(feed))
+        found: list[Found] = []
+        for rule in rules.values():
+            if rule.name not in before or gone.rule(rule.name):
+                self._begin(rule, before, armed, began.get(_origin(rule)), now)
+            elif not gone.feed(rule.feed):
+                continue
+            if rule.feed not in self._lines:
+                up = self._readings.link(rule.feed).up
+                self._lines[rule.feed] = Line(up=up, back_at=now if up else None)
+            self._said.pop(rule.name)
+            self._agenda.clear(("watch", "heart", rule.name))
+            self._plan(rule)
+            found += self.wake(rule.name, now)
+        return found
+
+    def _begin(
+        self, rule: FeedRule, before: Mapping[str, FeedRule], armed: set[str], began: float | None, now: float
+    ) -> None:
+        """A rule that is new; or one that is only judged from now on, under another name, as long as it was there."""
+        origin = before.get(_origin(rule))
+        if _origin(rule) == rule.name:
+            self._began[rule.name] = now
+        elif began is not None:
+            self._began[rule.name] = began
+        # A dead-man that its first beat armed stays armed, whatever else of it is changed: as over a restart.
+        same = isinstance(origin, DeadmanRule) and origin.feed == rule.feed and origin.name in armed
+        if isinstance(rule, DeadmanRule) and (rule.arm == "start" or same):
+            self._armed[rule.name] = True
+
+    def _take(self, rules: Mapping[str, FeedRule]) -> None:
+        self._rules, self._of_feed = rules, _by_feed(rules)
 
     def __contains__(self, rule: str) -> bool:
         return rule in self._rules
@@ -191,7 +247,11 @@ class Hearts:
 
     def _last_heard(self, rule: SilenceRule) -> float:
         heard_at = self._heard_at(rule.feed)
-        return self._started_at if heard_at is None else heard_at
+        return self._since(rule) if heard_at is None else heard_at
+
+    def _since(self, rule: FeedRule) -> float:
+        """Since when there is something to be heard: the start, or a reload that brought the rule or its feed."""
+        return max(self._began.get(rule.name) or self._started_at, self._readings.began(rule.feed))
 
     def _silence_text(self, rule: SilenceRule, silent: Decimal) -> str:
         if self._heard_at(rule.feed) is None:
@@ -204,8 +264,7 @@ class Hearts:
 
     def _last_beat(self, rule: DeadmanRule) -> float:
         """Or the start, from which a heart has its full time."""
-        beat = self._beats.get(rule.feed)
-        return self._started_at if beat is None else beat
+        return max(self._beats.get(rule.feed) or self._started_at, self._since(rule))
 
     def _dead_at(self, rule: DeadmanRule) -> float | None:
         """When the heart is dead unless it beats; None while the link is down."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.messages import Event, OpenOrders, Order, OrderEnded, OrderWorking, Positions, PositionSeen
@@ -13,6 +14,7 @@ from killswitch.domain.watch.shown import Doubt, Seen, labels_of
 if TYPE_CHECKING:
     from killswitch.domain.messages import PositionRow
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.shown import Account
 
 UNREADABLE: Final = "unreadable_row"
@@ -43,6 +45,14 @@ class Holdings:
     def instruments(self, account: Account) -> tuple[str, ...]:
         """Those of which an account that was listed had orders, in order."""
         return tuple(sorted(self._instruments.get(account) or ()))
+
+    def forget(self, gone: Gone) -> None:
+        """OMSs went: what they showed means nothing any more."""
+        for of_account in (self._products, self._instruments):
+            of_account.drop(lambda account: gone.oms(account[0]))
+        self._counts.drop(lambda key: gone.oms(key[0][0]))
+        for account in [account for account in self._orders if gone.oms(account[0])]:
+            self._undo.note(partial(self._orders.__setitem__, account, self._orders.pop(account)))
 
     def take(self, oms: str, event: Event) -> Showing:
         """What an event of a live session's OMS showed of positions and orders."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import InstrumentRow, Instruments, PriceSeen
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.gone import Gone
 
 # No signal of the arithmetic may become an exception. The vendor's numbers have at most 28 digits.
 _WIDE: Final = Context(prec=100, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
@@ -94,6 +95,12 @@ class Markets:
         self._rows: Table[str, Mapping[int, InstrumentRow]] = Table(undo)  # replaced, never changed
         self._chains: Table[str, Chains] = Table(undo)
         self._prices: Table[tuple[str, int], Decimal] = Table(undo)
+
+    def forget(self, gone: Gone) -> None:
+        """OMSs went."""
+        for of_oms in (self._rows, self._chains):
+            of_oms.drop(gone.oms)
+        self._prices.drop(lambda at: gone.oms(at[0]))
 
     def take_list(self, oms: str, event: Instruments) -> bool:
         """True: something changed. A row that can't be read may be any that was known: then none is gone."""

@@ -10,6 +10,7 @@ Nobody hears what comes while there is no daemon: it is in no window that was br
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import Keep
     from killswitch.domain.settings import ReadingRule
     from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.readings import SeriesKey
     from killswitch.domain.watch.roster import Roster
     from killswitch.domain.watch.windows import Counting
@@ -146,6 +148,16 @@ class Memory:
                     # What left meanwhile, or leaves before anything is heard, may make it a breach.
                     home = self._roster.home(rule, at[1])
                     self._agenda.set(("watch", "sum", rule.name, home), now + len(self._kept) / RECALLED_PER_S)
+
+    def forget(self, gone: Gone, now: float) -> None:
+        """Rules and feeds went: so must what was kept of their windows."""
+        for held in [held for held in self._slices if gone.at(held[0])]:
+            self._undo.note(partial(self._slices.__setitem__, held, self._slices.pop(held)))
+            self._change(held[0], now)
+        for at in self._kept:
+            if gone.at(at):
+                del self._kept[at]
+                self._change(at, now)
 
     def recall(self, rule: ReadingRule, key: SeriesKey, now: float) -> None:
         """A series is heard: from now on its windows are what was kept of them. Its own reading comes after this."""

@@ -112,7 +112,9 @@ def view(roster: Roster, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedVi
             for rule, _ in watched.rules:
                 untold[rule.name].append(key[2])
     rules = tuple(
-        _view_of_rule(roster, rule, series_of[rule.name], untold[rule.name], now) for rule in roster.rules.values()
+        _view_of_rule(roster, rule, series_of[name], untold[name], now)
+        for name, rule in roster.rules.items()
+        if name not in roster.plan.retired
     )
     return rules, tuple(_view_of_feed(roster, feed, now) for feed in roster.feeds.values())
 
@@ -161,7 +163,7 @@ def _view_of_feed(roster: Roster, feed: FeedSpec, now: float) -> FeedView:
         feed=feed.name,
         up=roster.readings.link(feed.name).up,
         heard=whole,
-        age_s=max(0.0, now - (min(heard) if whole else roster.started_at)),
+        age_s=max(0.0, now - (min(heard) if whole else roster.readings.began(feed.name))),
         stale=any(roster.readings.is_silent(lane, now) for lane in used),
         readings=roster.counts.get(feed.name) or 0,
         bad=roster.doubts.of(feed.name),

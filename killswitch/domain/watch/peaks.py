@@ -7,6 +7,7 @@ after its reading, so that an account whose value doesn't change keeps its highe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.undo import Queue, Table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import Slice
     from killswitch.domain.settings import DrawdownRule
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.readings import SeriesKey
 
 PARTS_MAX: Final = 65_536
@@ -96,3 +98,9 @@ class Peaks:
             return
         while (first := peaks.first()) is not None and first.until + rule.window_s <= now:
             peaks.popleft()
+
+    def forget(self, gone: Gone) -> None:
+        """Rules and feeds went."""
+        for at in [at for at in self._peaks if gone.at(at)]:
+            self._undo.note(partial(self._peaks.__setitem__, at, self._peaks.pop(at)))
+        self._held.drop(gone.at)

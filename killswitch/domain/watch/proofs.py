@@ -15,8 +15,11 @@ from killswitch.domain.undo import Table
 from killswitch.domain.watch.shown import EVENTS, LISTED_BY, NOTIONAL, PRICE, PRICES, WORTHS
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from killswitch.domain.messages import Labels
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.shown import Told
 
 
@@ -75,6 +78,22 @@ class Proofs:
     def is_oldest(self, session: int, oms: str) -> bool:
         """Of the live sessions of an OMS: what has no id is counted on one of them only."""
         return session == min((n for n, its in self._sessions.items() if its == oms), default=None)
+
+    def forget(self, gone: Gone) -> None:
+        """OMSs went."""
+        sessions = {session for session, oms in self._sessions.items() if gone.oms(oms)}
+        for of_session in (self._sessions, self._heard):
+            of_session.drop(sessions.__contains__)
+        self._listed.drop(lambda key: key[0] in sessions)
+        self._newest.drop(gone.oms)
+        self._kept.drop(lambda key: gone.oms(key[0]))
+        for of_told in (self._rests, self._needy):
+            of_told.drop(lambda key: gone.oms(key[0]))
+
+    def forget_worths(self, omses: Container[str]) -> None:
+        """The sums of these OMSs begin anew."""
+        for of_told in (self._rests, self._needy):
+            of_told.drop(lambda key: key[0] in omses and key[1] in WORTHS)
 
     # --- what is heard
 

@@ -16,6 +16,7 @@ again when it comes due.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.undo import Table
@@ -23,12 +24,13 @@ from killswitch.domain.watch.shown import BUILT_IN, WORTHS
 from killswitch.domain.watch.times import Before, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Mapping
     from decimal import Decimal
 
     from killswitch.domain.messages import Labels, Reading
     from killswitch.domain.settings import FeedSpec
     from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.times import Timing, Told
     from killswitch.domain.watch.venue import Venue
 
@@ -75,8 +77,9 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Our own link to a feed's source."""
+    """Our own link to a feed's source. `began`: since when there is the feed."""
 
+    began: float
     up: bool = False
     first_up: float | None = None
 
@@ -111,11 +114,13 @@ def lanes_of(feed: FeedSpec) -> tuple[LaneKey, ...]:
 class Readings:
     """Everything that was read, with its age. The caller commits what building it wrote."""
 
-    def __init__(self, feeds: Iterable[FeedSpec], venue: Venue, undo: Undo, agenda: Agenda, started_at: float) -> None:
-        self._feeds: Final = {feed.name: feed for feed in feeds}
+    def __init__(
+        self, feeds: Mapping[str, FeedSpec], venue: Venue, undo: Undo, agenda: Agenda, started_at: float
+    ) -> None:
+        self._feeds = feeds
+        self._undo: Final = undo
         self._venue: Final = venue
         self._agenda: Final = agenda
-        self._started_at: Final = started_at
         self._links: Table[str, Link] = Table(undo)
         self._lanes: Table[LaneKey, Lane] = Table(undo)
         self._series: Table[SeriesKey, Series] = Table(undo)
@@ -123,12 +128,33 @@ class Readings:
         self._clocks: Table[str, tuple[float, float]] = Table(undo)
         # Series that fell due and wait for a sign that their lane lives: a table a lane.
         self._suspects: dict[LaneKey, Table[SeriesKey, bool]] = {}
-        for feed in self._feeds.values():
-            self._links[feed.name] = Link()
-            for lane in lanes_of(feed):
-                self._lanes[lane] = Lane(back_at=started_at)
-                self._suspects[lane] = Table(undo)
-                agenda.set(("watch", "lane", lane), self.first_due(feed.name))
+        self._idle: Table[SeriesKey, Series] = Table(undo)  # series that no rule watches
+        for feed in feeds.values():
+            self._begin(feed, started_at)
+
+    def _begin(self, feed: FeedSpec, now: float) -> None:
+        """A feed that is watched from now on."""
+        self._links[feed.name] = Link(began=now)
+        for lane in lanes_of(feed):
+            self._lanes[lane] = Lane(back_at=now)
+            self._suspects[lane] = Table(self._undo)
+            self._undo.note(partial(self._suspects.pop, lane, None))
+            self._agenda.set(("watch", "lane", lane), self.first_due(feed.name))
+
+    def change(self, feeds: Mapping[str, FeedSpec], gone: Gone, now: float) -> None:
+        """Other feeds: those that are the same go on, the others begin now."""
+        before, self._feeds = self._feeds, feeds
+        self._undo.note(lambda: setattr(self, "_feeds", before))
+        self._links.drop(gone.feed)
+        for of_series in (self._series, self._idle):
+            of_series.drop(gone.series)
+        self._lanes.drop(gone.series)
+        self._clocks.drop(gone.feed)
+        for lane in [lane for lane in self._suspects if gone.series(lane)]:
+            self._undo.note(partial(self._suspects.__setitem__, lane, self._suspects.pop(lane)))
+        for feed in feeds.values():
+            if feed.name not in self._links:
+                self._begin(feed, now)
 
     # --- looking -------------------------------------------------------------------------------------------
 
@@ -137,6 +163,10 @@ class Readings:
 
     def lanes(self, feed: str) -> tuple[LaneKey, ...]:
         return lanes_of(self._feeds[feed])
+
+    def began(self, feed: str) -> float:
+        """Since when there is the feed: the start, or a reload."""
+        return self._links[feed].began
 
     def lane(self, lane: LaneKey) -> Lane:
         return self._lanes[lane]
@@ -151,8 +181,9 @@ class Readings:
         have heard in less isn't missing.
         """
         stale_after_s = self._feeds[feed].stale_after_s
-        latest = self._started_at + max(START_S, stale_after_s)
-        first_up = self._links[feed].first_up
+        link = self._links[feed]
+        latest = link.began + max(START_S, stale_after_s)
+        first_up = link.first_up
         return latest if first_up is None else min(first_up + stale_after_s, latest)
 
     def lane_due(self, lane: LaneKey) -> float:
@@ -180,7 +211,7 @@ class Readings:
     def link_up(self, feed: str, now: float) -> bool:
         """True the first time. Series get stale_after_s from now on: theirs may have been lost on the way."""
         link = self._links[feed]
-        self._links[feed] = Link(up=True, first_up=now if link.first_up is None else link.first_up)
+        self._links[feed] = replace(link, up=True, first_up=now if link.first_up is None else link.first_up)
         for key in lanes_of(self._feeds[feed]):
             lane = self._lanes[key]
             self._lanes[key] = replace(lane, back_at=now)
@@ -207,8 +238,7 @@ class Readings:
     def observe(self, key: SeriesKey, value: Decimal, now: float, timing: Timing) -> list[Change]:
         """A value that counts. A timing whose `as_of` is None: it is known, but not since when."""
         lane, old, as_of = key[:2], self._series.get(key), timing.as_of
-        began = self._links[key[0]].first_up
-        before = old.as_of if old else (self._started_at if began is None else began)
+        before = old.as_of if old else self._known_since(key[0])
         newest = before if as_of is None or old is None else max(before, as_of)
         new = Series(
             value=value,
@@ -235,6 +265,44 @@ class Readings:
             told = replace(series.told, repeats=series.told.repeats + 1, frozen=timing.odd == "frozen")
             self._series[key] = replace(series, told=told)
         return self.heard(key[:2], now, series.as_of)
+
+    def _known_since(self, feed: str) -> float:
+        """The time of a value whose own nobody knows."""
+        link = self._links[feed]
+        return link.began if link.first_up is None else link.first_up
+
+    def note(self, key: SeriesKey, value: Decimal, timing: Timing) -> None:
+        """A value of a series that no rule watches: kept for a rule that a reload may bring."""
+        old, told = self._idle.get(key), timing.told
+        if old is not None and old.told is not None and told is not None and told.newest_at < old.told.newest_at:
+            return
+        before = old.as_of if old else self._known_since(key[0])
+        newest = before if timing.as_of is None else (max(before, timing.as_of) if old else timing.as_of)
+        self._idle[key] = Series(value, newest, told if told is not None else (old.told if old else None))
+
+    def idle(self) -> tuple[SeriesKey, ...]:
+        """Known series that no rule watches."""
+        return tuple(self._idle)
+
+    def rouse(self, key: SeriesKey) -> None:
+        """A rule watches this series from now on."""
+        series = self._idle.pop(key)
+        if series is not None:
+            self._series[key] = series
+            self._agenda.set(("watch", "series", key), self._due(key, series))
+
+    def rest(self, key: SeriesKey) -> None:
+        """No rule watches this series any more."""
+        series = self._series.pop(key)
+        if series is not None:
+            self._idle[key] = replace(series, stale=False, graces=0)
+            self._suspects[key[:2]].pop(key)
+
+    def doubt_idle(self, key: SeriesKey, reason: str) -> None:
+        """The newest look at a series that no rule watches was no value."""
+        series = self._idle.get(key)
+        if series is not None and series.bad is None:
+            self._idle[key] = replace(series, bad=reason)
 
     def doubt(self, key: SeriesKey, reason: str) -> bool:
         """The newest look at a known series was no value. True when the one before it was."""

@@ -8,23 +8,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.settings import Label, LeveledRule, RatioRule, StaleRule, TemplateError
+from killswitch.domain.settings import RatioRule, StaleRule, TemplateError
 from killswitch.domain.undo import Table
 from killswitch.domain.watch import kinds, limit, windows
 from killswitch.domain.watch.doubts import IN_WORDS, Doubts
-from killswitch.domain.watch.levels import levels_of
 from killswitch.domain.watch.peaks import Peaks
-from killswitch.domain.watch.readings import START_S, Readings, lanes_of
-from killswitch.domain.watch.shown import ALWAYS, PRICE, WORTHS
+from killswitch.domain.watch.plan import plan_of
+from killswitch.domain.watch.readings import START_S, Readings
+from killswitch.domain.watch.shown import PRICE, WORTHS
 from killswitch.domain.watch.venue import Venue
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from decimal import Decimal
 
     from killswitch.domain.messages import Labels
     from killswitch.domain.scope import Scope
-    from killswitch.domain.settings import FeedSpec, ReadingRule
+    from killswitch.domain.settings import FeedSpec, ReadingRule, Rule
     from killswitch.domain.undo import Agenda, Undo
+    from killswitch.domain.watch.gone import Gone
+    from killswitch.domain.watch.levels import Level
+    from killswitch.domain.watch.plan import Plan
     from killswitch.domain.watch.readings import LaneKey, Series, SeriesKey, Silence
 
 
@@ -55,32 +59,19 @@ class Roster:
     def __init__(
         self,
         feeds: tuple[FeedSpec, ...],
-        rules: tuple[ReadingRule, ...],
+        rules: tuple[Rule, ...],
         undo: Undo,
         agenda: Agenda,
         started_at: float,
     ) -> None:
-        self.feeds: Final = {feed.name: feed for feed in feeds}
-        self.rules: Final = {rule.name: rule for rule in rules}
+        self._undo: Final = undo
+        self.plan = plan_of(feeds, rules)
         self.started_at: Final = started_at
-        self.by_lane: Final[dict[LaneKey, tuple[ReadingRule, ...]]] = {
-            lane: tuple(rule for rule in rules if _reads(rule, feed, lane)) for feed in feeds for lane in lanes_of(feed)
-        }
-        self.lanes_of: Final[dict[str, tuple[LaneKey, ...]]] = {
-            rule.name: tuple(lane for lane, its in self.by_lane.items() if rule in its) for rule in rules
-        }
-        self.levels: Final = {rule.name: levels_of(rule) for rule in rules if isinstance(rule, LeveledRule)}
-        # What a feed's age and silence are told of: the readings that rules watch, else those it always has.
-        self.told: Final[dict[str, tuple[LaneKey, ...]]] = {feed.name: self._told(feed) for feed in feeds}
+        self.began: Final[Table[str, float]] = Table(undo)  # rules that a reload brought -> since when
         self.venue: Final = Venue(feeds, undo)
-        self.readings: Final = Readings(feeds, self.venue, undo, agenda, started_at)
+        self.readings: Final = Readings(self.plan.feeds, self.venue, undo, agenda, started_at)
         self.doubts: Final = Doubts(undo)
         self.watched: Final[Table[SeriesKey, Watched]] = Table(undo)
-        self.paired_by: Final = {
-            rule.name: _paired_by(rule) if any(self.feeds[feed].oms for feed, _ in self.lanes_of[rule.name]) else None
-            for rule in rules
-            if isinstance(rule, RatioRule)
-        }
         self.paired: Final[Table[tuple[str, SeriesKey], tuple[SeriesKey, ...]]] = Table(undo)
         self.known: Final[Table[str, int]] = Table(undo)  # rule -> how many series
         self.stands: Final[Table[tuple[str, SeriesKey], Stand]] = Table(undo)
@@ -93,10 +84,53 @@ class Roster:
         self.awaited: Final[Table[SeriesKey, bool]] = Table(undo)  # an OMS's that never could be told; True: said so
         self.counts: Final[Table[str, int]] = Table(undo)  # feed -> readings
 
-    def _told(self, feed: FeedSpec) -> tuple[LaneKey, ...]:
-        lanes = lanes_of(feed)
-        watched = tuple(lane for lane in lanes if self.by_lane[lane])
-        return watched or tuple(lane for lane in lanes if feed.kind != "oms" or lane[1] in ALWAYS)
+    # What the plan says, for whoever asks the roster.
+
+    @property
+    def feeds(self) -> Mapping[str, FeedSpec]:
+        return self.plan.feeds
+
+    @property
+    def rules(self) -> Mapping[str, ReadingRule]:
+        return self.plan.rules
+
+    @property
+    def by_lane(self) -> Mapping[LaneKey, tuple[ReadingRule, ...]]:
+        return self.plan.by_lane
+
+    @property
+    def lanes_of(self) -> Mapping[str, tuple[LaneKey, ...]]:
+        return self.plan.lanes_of
+
+    @property
+    def levels(self) -> Mapping[str, tuple[Level, ...]]:
+        return self.plan.levels
+
+    @property
+    def told(self) -> Mapping[str, tuple[LaneKey, ...]]:
+        """What a feed's age and silence are told of: the readings that rules watch, else those it always has."""
+        return self.plan.told
+
+    @property
+    def paired_by(self) -> Mapping[str, frozenset[str] | None]:
+        return self.plan.paired_by
+
+    def change(self, plan: Plan, gone: Gone, now: float) -> None:
+        """Go by another plan. What is known of what isn't there any more is let go; all else stays as it is."""
+        before = self.plan
+        self._undo.note(lambda: setattr(self, "plan", before))
+        self.plan = plan
+        for room in (self.venue, self.doubts, self.windows, self.peaks):
+            room.forget(gone)
+        self.venue.change(plan.feeds.values())
+        for of_series in (self.watched, self.awaited):
+            of_series.drop(gone.series)
+        for of_both in (self.stands, self.near, self.since, self.paired):
+            of_both.drop(gone.at)
+        for of_rule in (self.known, self.missed, self.began):
+            of_rule.drop(gone.rule)
+        self.counts.drop(gone.feed)
+        self.readings.change(plan.feeds, gone, now)
 
     def feeds_of(self, oms: str) -> tuple[str, ...]:
         return tuple(f.name for f in self.feeds.values() if f.kind == "oms" and f.oms == oms)
@@ -121,8 +155,11 @@ class Roster:
 
     def due(self, rule: str) -> float:
         """When a rule must know a series."""
-        dues = (self.readings.first_due(feed) for feed, _ in self.lanes_of[rule])
-        return max(dues, default=self.started_at + START_S)
+        began = self.began.get(rule)
+        dues = [self.readings.first_due(feed) for feed, _ in self.lanes_of[rule]]
+        if began is not None:
+            dues += [began + self.feeds[feed].stale_after_s for feed, _ in self.lanes_of[rule]]
+        return max(dues, default=(self.started_at if began is None else began) + START_S)
 
     def is_silent(self, rule: ReadingRule, lane: LaneKey, now: float) -> bool:
         """Whether what the rule watches there is unknown as a whole.
@@ -189,7 +226,8 @@ class Roster:
     def watched_since(self, rule: ReadingRule, window: SeriesKey) -> float | None:
         """From when on all that came is in the rule's window: what came before that nobody here has heard.
 
-        That is when its feeds were up for the first time, or what a restart brought back. None: not at all yet.
+        That is when its feeds were up for the first time, or since when there is the rule, or what a restart brought
+        back. None: not at all yet.
         """
         since = self.since.get((rule.name, window))
         if since is not None:
@@ -199,7 +237,9 @@ class Roster:
             feeds = [feed for feed, name in self.lanes_of[rule.name] if name == window[1]]
         began = [self.readings.link(feed).first_up for feed in feeds]
         known = [at for at in began if at is not None]
-        return max(known, default=None) if len(known) == len(began) else None
+        if len(known) < len(began) or not known:
+            return None
+        return max(*known, self.began.get(rule.name) or known[0])
 
     def is_listed(self, rule: ReadingRule) -> bool:
         """A live session listed accounts whose series this rule would watch."""
@@ -225,7 +265,7 @@ class Roster:
         why = self.venue.why_not(oms, name, labels, now) if oms is not None and labels is not None else ""
         whose = (f"feed {feed}", *((why,) if why else ()))
         if silence.age_s is None:
-            since = now - self.started_at
+            since = now - self.readings.began(feed)
             where = limit.named(labels or (), *whose, f"{since:.1f} s since the start")
             return f"{name} was never heard ({where})"
         last = () if series is None else (f"last {limit.plain(series.value)}",)
@@ -262,17 +302,3 @@ def scope_of(rule: ReadingRule, labels: Labels) -> Scope | None:
         return rule.scope.fill(labels)
     except TemplateError:
         return None
-
-
-def _paired_by(rule: RatioRule) -> frozenset[str]:
-    """The labels by which events of an OMS are paired: a rejection often says no more than its account, and would
-    find no order that has the same labels.
-    """
-    scope = rule.scope
-    parts = (scope.account, scope.user, scope.instrument)
-    return frozenset(("account", *dict(rule.where), *(part.name for part in parts if isinstance(part, Label))))
-
-
-def _reads(rule: ReadingRule, feed: FeedSpec, lane: LaneKey) -> bool:
-    """An OMS feed's accounts are those of its OMS: its readings never fill another OMS's scope."""
-    return lane[1] in rule.reads and (feed.kind != "oms" or rule.scope.oms == feed.oms)

@@ -13,15 +13,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import BadReading, Beat, FeedDown, FeedUp, Reading, SessionDown, SessionUp
-from killswitch.domain.settings import FeedRule, OnUnknown, StaleRule
+from killswitch.domain.settings import OnUnknown, StaleRule
 from killswitch.domain.watch import kinds, limit, outlook
+from killswitch.domain.watch.bad import Bad
+from killswitch.domain.watch.change import Change as ChangeOfRules
 from killswitch.domain.watch.doubts import DUPLICATE, FROZEN, LACKS_LABEL, NOT_FINITE, OUT_OF_ORDER
 from killswitch.domain.watch.findings import Armed, Breach, Found, Warned, unknown, warned
 from killswitch.domain.watch.hearts import Hearts
 from killswitch.domain.watch.judge import Judge
 from killswitch.domain.watch.memory import Memory
 from killswitch.domain.watch.readings import HEART, Silence, lanes_of
-from killswitch.domain.watch.roster import Roster, bad_text, concerns, frozen_text, scope_of
+from killswitch.domain.watch.roster import Roster, frozen_text
 from killswitch.domain.watch.shown import ALWAYS, COUNTED
 from killswitch.domain.watch.times import Timing
 from killswitch.domain.watch.untold import Untold
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from killswitch.domain.settings import FeedSpec, ReadingRule, Rule
     from killswitch.domain.undo import Agenda, Undo
     from killswitch.domain.view import FeedView, RuleView, Standing
+    from killswitch.domain.watch.plan import Wanted
     from killswitch.domain.watch.readings import Change, LaneKey, SeriesKey
     from killswitch.domain.watch.shown import Shown
 
@@ -62,17 +65,18 @@ class Watch:
         armed: Iterable[tuple[str, str]] = (),
     ) -> None:
         self._agenda: Final = agenda
-        self._rules: Final = rules
-        of_feeds = tuple(rule for rule in rules if isinstance(rule, FeedRule))
-        of_readings = tuple(rule for rule in rules if not isinstance(rule, FeedRule))
-        self._roster: Final = Roster(feeds, of_readings, undo, agenda, started_at)
+        self._roster: Final = Roster(feeds, rules, undo, agenda, started_at)
         self._readings: Final = self._roster.readings
         self._venue: Final = self._roster.venue
         self._doubts: Final = self._roster.doubts
+        self._bad: Final = Bad(self._roster)
         self.memory: Final = Memory(self._roster, undo, agenda, keeps=keeps)
         self._untold: Final = Untold(self._roster, agenda)
         self._judge: Final = Judge(self._roster, self.memory, agenda)
-        self._hearts: Final = Hearts(of_feeds, self._readings, undo, agenda, started_at, armed=armed)
+        self._hearts: Final = Hearts(self._roster.plan.hearts, self._readings, undo, agenda, started_at, armed=armed)
+        self._change: Final = ChangeOfRules(
+            self._roster, self._judge, self._hearts, self.memory, agenda, link_up=self._link_up, stray=self._bad.stray
+        )
         for name in self._roster.rules:
             agenda.set(("watch", "rule", name), self._roster.due(name))
 
@@ -80,6 +84,21 @@ class Watch:
 
     def handle(self, event: Event, now: float) -> tuple[Found, ...]:
         """What an event means to the rules. Events that are none of theirs, or of no feed, give ()."""
+        return self._of_the_living(self._handle(event, now))
+
+    def change(self, wanted: Wanted, now: float) -> tuple[Found, ...]:
+        """Other feeds and rules: those that are equal to what there was keep all that is known of them."""
+        return self._of_the_living(self._change.take(wanted, now))
+
+    def release(self, bound: frozenset[str], now: float) -> None:
+        """Only these rules are waited for by a latched trip from now on."""
+        self._change.release(bound, now)
+
+    def _of_the_living(self, found: Iterable[Found]) -> tuple[Found, ...]:
+        retired = self._roster.plan.retired
+        return tuple(f for f in found if f.rule not in retired) if retired else tuple(found)
+
+    def _handle(self, event: Event, now: float) -> Iterable[Found]:
         match event:
             case Reading(feed=feed) if feed in self._roster.feeds:
                 return tuple(self._on_reading(event, now))
@@ -87,7 +106,7 @@ class Watch:
                 return tuple(self._on_beat(event, now))
             case BadReading(feed=feed) if feed in self._roster.feeds:
                 self._doubts.add(feed, event.reason, event.merged)
-                return tuple(self._on_bad((feed, event.name), event.labels, event.reason, now))
+                return self._bad.read((feed, event.name), event.labels, event.reason, now)
             case FeedUp(feed=feed) if feed in self._roster.feeds:
                 self._link_up(feed, now)
             case FeedDown(feed=feed) if feed in self._roster.feeds:
@@ -102,25 +121,28 @@ class Watch:
                     for feed in self._roster.feeds_of(oms):
                         self._link_down(feed)
             case _:
-                return tuple(self._on_oms(event, now))
+                return self._on_oms(event, now)
         return ()
 
     def wake(self, what: Hashable, now: float) -> tuple[Found, ...]:
         """An entry of the agenda that begins with "watch" is due. Too early, twice or unknown is harmless."""
+        return self._of_the_living(self._wake(what, now))
+
+    def _wake(self, what: Hashable, now: float) -> Iterable[Found]:
         match what:
             case ("watch", "rule", str(name)) if name in self._roster.rules:
-                return tuple(self._look_for_series(self._roster.rules[name], now))
+                return self._look_for_series(self._roster.rules[name], now)
             case ("watch", "await", (str(feed), str(of), tuple(labels))):
-                return tuple(self._untold.look((feed, of, labels), now))
+                return self._untold.look((feed, of, labels), now)
             case ("watch", "for" | "sum" | "old", str(name), (str(feed), str(of), tuple(labels))) if (
                 name in self._roster.rules
             ):
-                return tuple(self._judge.wake(self._roster.rules[name], (feed, of, labels), now))
+                return self._judge.wake(self._roster.rules[name], (feed, of, labels), now)
             case ("watch", "settle", str(oms)):
-                return tuple(self._on_shown(self._venue.settle(oms, now), now))
+                return self._on_shown(self._venue.settle(oms, now), now)
             case ("watch", "heart", str(name)):
-                return tuple(self._hearts.wake(name, now))
-        return tuple(self._told(self._readings.wake(what, now), now))
+                return self._hearts.wake(name, now)
+        return self._told(self._readings.wake(what, now), now)
 
     # --- what must be asked for ----------------------------------------------------------------------------
 
@@ -138,7 +160,7 @@ class Watch:
         lane = (event.feed, event.name)
         value = limit.exact(event.value)
         if value is None:
-            return self._on_bad(lane, event.labels, NOT_FINITE, now)
+            return self._bad.read(lane, event.labels, NOT_FINITE, now)
         merged = event.merged
         more = 0 if merged is None else merged.count + merged.older + merged.repeated
         self._roster.counts[event.feed] = (self._roster.counts.get(event.feed) or 0) + 1 + more
@@ -180,13 +202,13 @@ class Watch:
             for seen in look.seen:
                 value = limit.exact(seen.value)
                 if value is None:
-                    found += self._on_bad((feed, seen.name), seen.labels, NOT_FINITE, now)
+                    found += self._bad.read((feed, seen.name), seen.labels, NOT_FINITE, now)
                 else:
                     key = (feed, seen.name, seen.labels)
                     as_of = now if seen.as_of is None and look.alive else seen.as_of
                     found += self._take(key, value, now, Timing(None, as_of))
             for doubt in look.doubts:
-                found += self._on_bad((feed, doubt.name), doubt.labels, doubt.reason, now)
+                found += self._bad.read((feed, doubt.name), doubt.labels, doubt.reason, now)
             for lack in look.lacks:
                 self._untold.expect((feed, lack.name, lack.labels), now)
             for name, as_of in look.proven:
@@ -202,19 +224,21 @@ class Watch:
     ) -> list[Found]:
         lane, found = key[:2], list[Found]()
         if not self._roster.by_lane[lane]:
+            self._readings.note(key, value, timing)
             return self._lives(lane, now, timing)
         watched = self._roster.watched.get(key)
         if watched is None or key in self._roster.awaited:
             watched = watched or self._roster.watch(key)
             found += self._untold.known(key, watched)
         if not watched.rules:  # nobody watches it, but its lane lives
+            self._readings.note(key, value, timing)
             found += self._lives(lane, now, timing)
         elif timing.counts:
             found += self._judge_all(key, value, now, timing, merged=merged)
         elif timing.odd != OUT_OF_ORDER:
             found += self._again(key, now, timing)
         if watched.lacking:
-            found += self._stray(lane, key[2], LACKS_LABEL, watched.lacking, now)
+            found += self._bad.stray(lane, key[2], LACKS_LABEL, watched.lacking, now)
         return found
 
     def _lives(self, lane: LaneKey, now: float, timing: Timing) -> list[Found]:
@@ -247,53 +271,6 @@ class Watch:
             text = frozen_text(key, series.value, self._roster.age(key, series, now))
             found.append(Warned("bad_reading", None, key[0], text))
         return found
-
-    # --- bad readings --------------------------------------------------------------------------------------
-
-    def _on_bad(self, lane: LaneKey, labels: Labels | None, reason: str, now: float) -> list[Found]:
-        key = None if labels is None else (*lane, labels)
-        series = None if key is None else self._readings.get(key)
-        if key is None or series is None:
-            rules = [rule for rule in self._roster.by_lane.get(lane, ()) if concerns(rule, labels or ())]
-            return self._stray(lane, labels, reason, rules, now)
-        reason = self._doubts.count(lane[0], reason)
-        found = self._say_bad(lane, labels, reason, key, now)
-        if self._readings.doubt(key, reason):
-            text = bad_text(lane, labels, reason)
-            found += [
-                Breach(rule.name, rule.kind, scope, key[2], text, limit.plain(series.value), repeated=False)
-                for rule, scope in self._roster.watched[key].rules
-                if rule.on_bad is OnUnknown.TRIP
-            ]
-        return found
-
-    def _stray(
-        self,
-        lane: LaneKey,
-        labels: Labels | None,
-        reason: str,
-        rules: list[ReadingRule] | tuple[ReadingRule, ...],
-        now: float,
-    ) -> list[Found]:
-        """A bad reading of no known series: each rule that it may belong to is left in the dark."""
-        reason = self._doubts.count(lane[0], reason)
-        found = self._say_bad(lane, labels, reason, None, now)
-        text = bad_text(lane, labels, reason)
-        for rule in rules:
-            own = scope_of(rule, labels) if labels is not None else None
-            scope = own if own is not None else rule.fallback
-            if rule.on_bad is not OnUnknown.TRIP or scope is None:
-                continue
-            if self._doubts.trips(rule.name, lane[0], reason, scope, now):
-                found.append(Breach(rule.name, rule.kind, scope, (), text, "", repeated=False))
-        return found
-
-    def _say_bad(
-        self, lane: LaneKey, labels: Labels | None, reason: str, key: SeriesKey | None, now: float
-    ) -> list[Found]:
-        if not self._doubts.is_news(lane[0], reason, key, now):
-            return []
-        return [Warned("bad_reading", None, lane[0], bad_text(lane, labels, reason))]
 
     # --- silence -------------------------------------------------------------------------------------------
 
@@ -369,17 +346,24 @@ class Watch:
         """Why a rule's series isn't calm, for a reset: None when it is inside its limit and fresh.
 
         `labels` as a Breach gave them. Unknown (stale, bad, never heard) isn't calm. None for a rule that isn't
-        there.
+        there. One that a reload removed or changed under a trip is asked as it was, too.
         """
-        if rule in self._hearts:
-            return self._hearts.uncalm(rule, now)
-        return outlook.uncalm(self._roster, rule, labels, now)
+        asked = [rule, *(alias for alias, origin in self._roster.plan.retired.items() if origin == rule)]
+        troubles = (
+            self._hearts.uncalm(name, now) if name in self._hearts else outlook.uncalm(self._roster, name, labels, now)
+            for name in asked
+        )
+        return next((trouble for trouble in troubles if trouble is not None), None)
+
+    def is_retired(self, rule: str) -> bool:
+        """A rule of that name was removed or changed under a latched trip, and is judged on as it was."""
+        return rule in self._roster.plan.retired.values()
 
     def view(self, now: float) -> tuple[tuple[RuleView, ...], tuple[FeedView, ...]]:
         """The rules and feeds in the order of the configuration. It looks at every series."""
         seen, feeds = outlook.view(self._roster, now)
         views = {view.rule: view for view in (*seen, *self._hearts.view(now))}
-        return tuple(views[rule.name] for rule in self._rules), feeds
+        return tuple(views[name] for name in self._roster.plan.order), feeds
 
     def standings(self, key: SeriesKey, now: float) -> tuple[Standing, ...]:
         """How a series (feed, reading, labels), and its feed as a whole, stand to their rules, for a picture."""

@@ -9,6 +9,7 @@ is known from then on, and isn't counted as a new one.
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import Event, OrderEnded, OrderRejected, OrderWorking, TradeSeen
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import Labels, Order
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.gone import Gone
 
 REMEMBERED: Final = 32_768
 """Ids of one kind at one OMS; beyond that the oldest is forgotten, and would count once more."""
@@ -93,6 +95,12 @@ class Tallies:
         held = self._memory(oms, "pair").get(which) or 0
         self._remember(oms, "pair", which, held + step)
         return held * step >= 0
+
+    def forget(self, gone: Gone) -> None:
+        """OMSs went."""
+        for at in [at for at in self._ids if gone.oms(at[0])]:
+            self._undo.note(partial(self._ids.__setitem__, at, self._ids.pop(at)))
+            self._undo.note(partial(self._queues.__setitem__, at, self._queues.pop(at)))
 
     # --- a memory with an end
 

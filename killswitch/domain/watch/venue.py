@@ -24,6 +24,7 @@ from killswitch.domain.messages import (
     TradeSeen,
 )
 from killswitch.domain.undo import Table
+from killswitch.domain.watch.gone import Gone
 from killswitch.domain.watch.holdings import Holdings
 from killswitch.domain.watch.markets import Markets
 from killswitch.domain.watch.proofs import Proofs
@@ -47,7 +48,7 @@ from killswitch.domain.watch.tallies import Tallies
 from killswitch.domain.watch.worths import Worths, exact, plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from killswitch.domain.messages import Labels, Order
     from killswitch.domain.settings import FeedSpec
@@ -71,6 +72,7 @@ class Venue:
         mine = [(feed.oms, feed) for feed in feeds if feed.kind == "oms" and feed.oms is not None]
         self._stale_after_s = {oms: feed.stale_after_s for oms, feed in mine}
         self._numeraires = {oms: feed.numeraire for oms, feed in mine if feed.numeraire is not None}
+        self._undo: Final = undo
         self.proofs: Final = Proofs(undo)
         self.markets: Final = Markets(self._numeraires, undo)
         self._holdings = Holdings(undo)
@@ -88,6 +90,33 @@ class Venue:
     def session_down(self, session: int) -> str | None:
         """The OMS of it; None for a session that wasn't up."""
         return self.proofs.session_down(session)
+
+    def forget(self, gone: Gone) -> None:
+        """OMSs went: neither what they showed nor a session that still ends means anything."""
+        for room in (self.proofs, self.markets, self._holdings, self._tallies, self._worths):
+            room.forget(gone)
+        self._moving.drop(lambda told: gone.oms(told[0]))
+
+    def change(self, feeds: Iterable[FeedSpec]) -> None:
+        """Other feeds. In another numeraire every sum begins anew, with the next lists."""
+        before = (self._stale_after_s.copy(), self._numeraires.copy(), self._aged.copy())
+        self._undo.note(lambda: self._take(*before))
+        mine = [(feed.oms, feed) for feed in feeds if feed.kind == "oms" and feed.oms is not None]
+        numeraires = {oms: feed.numeraire for oms, feed in mine if feed.numeraire is not None}
+        moved = {oms for oms in {*before[1], *numeraires} if before[1].get(oms) != numeraires.get(oms)}
+        for room in (self._worths, self.markets):
+            room.forget(Gone(frozenset(), frozenset(), frozenset(moved)))
+        self.proofs.forget_worths(moved)
+        self._moving.drop(lambda told: told[0] in moved)
+        aged = {oms: Table(self._undo) if oms in moved else self._aged[oms] for oms in numeraires}
+        self._take({oms: feed.stale_after_s for oms, feed in mine}, numeraires, aged)
+
+    def _take(
+        self, stale_after_s: Mapping[str, float], numeraires: Mapping[str, str], aged: Mapping[str, Table[Told, bool]]
+    ) -> None:
+        for held, new in ((self._stale_after_s, stale_after_s), (self._numeraires, numeraires), (self._aged, aged)):
+            held.clear()  # the markets look into the same
+            held.update(new)  # type: ignore[arg-type]  # each into its own
 
     def is_up(self, oms: str) -> bool:
         return self.proofs.is_up(oms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.settings import RateRule, RatioRule
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from killswitch.domain.messages import Slice
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.readings import SeriesKey
 
 PARTS_MAX: Final = 65_536
@@ -150,6 +152,12 @@ class Windows:
     def _first(self, at: At) -> Part | None:
         parts = self._parts.get(at)
         return parts.first() if parts is not None else None
+
+    def forget(self, gone: Gone) -> None:
+        """Rules and feeds went."""
+        for at in [at for at in self._parts if gone.at(at)]:
+            self._undo.note(partial(self._parts.__setitem__, at, self._parts.pop(at)))
+        self._sums.drop(gone.at)
 
     def _expire(self, at: At, per_s: float, now: float) -> None:
         parts = self._parts.get(at)

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from killswitch.domain.undo import Table
 from killswitch.domain.watch.shown import EQUITY
 
 if TYPE_CHECKING:
     from killswitch.domain.undo import Undo
+    from killswitch.domain.watch.gone import Gone
     from killswitch.domain.watch.markets import Markets
     from killswitch.domain.watch.shown import Told
 
@@ -84,6 +86,16 @@ class Worths:
         self._parts: Final[dict[Told, Table[Of, Part]]] = {}
         self._holders: Final[dict[tuple[str, str], Table[tuple[Told, Of], bool]]] = {}
         self._of_oms: Final[dict[str, Table[Told, bool]]] = {}
+
+    def forget(self, gone: Gone) -> None:
+        """OMSs went, or count in another numeraire."""
+        self._sums.drop(lambda told: gone.oms(told[0]))
+        tables: tuple[dict[Any, Any], ...] = (self._parts, self._holders)
+        for held in tables:
+            for key in [key for key in held if gone.oms(key[0])]:
+                self._undo.note(partial(held.__setitem__, key, held.pop(key)))
+        for oms in [oms for oms in self._of_oms if gone.oms(oms)]:
+            self._undo.note(partial(self._of_oms.__setitem__, oms, self._of_oms.pop(oms)))
 
     # --- what changes
 

@@ -1,0 +1,171 @@
+"""A change of rules and feeds while it runs: what is the same goes on as if nothing had been, what is new begins now.
+
+A new or changed rule begins as at a start: its windows are empty and warming, and what is known of the series
+that it watches is judged at once, so that a value beyond a new limit trips without waiting for the next one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from killswitch.domain.settings import OnUnknown, StaleRule
+from killswitch.domain.watch import limit
+from killswitch.domain.watch.doubts import LACKS_LABEL
+from killswitch.domain.watch.findings import Breach, Found, unknown
+from killswitch.domain.watch.plan import Wanted, next_plan
+from killswitch.domain.watch.readings import Silence
+from killswitch.domain.watch.roster import Watched, bad_text, concerns, scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from killswitch.domain.messages import Labels
+    from killswitch.domain.scope import Scope
+    from killswitch.domain.settings import ReadingRule
+    from killswitch.domain.undo import Agenda
+    from killswitch.domain.watch.gone import Gone
+    from killswitch.domain.watch.hearts import Hearts
+    from killswitch.domain.watch.judge import Judge
+    from killswitch.domain.watch.memory import Memory
+    from killswitch.domain.watch.plan import Plan
+    from killswitch.domain.watch.readings import LaneKey, SeriesKey
+    from killswitch.domain.watch.roster import Roster
+
+
+class Change:
+    """Puts another plan in the place of the one that Watch goes by."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        judge: Judge,
+        hearts: Hearts,
+        memory: Memory,
+        agenda: Agenda,
+        *,
+        link_up: Callable[[str, float], None],
+        stray: Callable[[LaneKey, Labels, str, tuple[ReadingRule, ...], float], list[Found]],
+    ) -> None:
+        self._roster: Final = roster
+        self._judge: Final = judge
+        self._hearts: Final = hearts
+        self._memory: Final = memory
+        self._agenda: Final = agenda
+        self._link_up: Final = link_up
+        self._stray: Final = stray
+
+    def take(self, wanted: Wanted, now: float) -> list[Found]:
+        """What there is to say of the new rules."""
+        plan, gone = next_plan(self._roster.plan, wanted)
+        found, lacking = self._of_readings(plan, gone, now)
+        found += self._hearts.change(plan.hearts, gone, now)
+        self._memory.forget(gone, now)
+        for feed in plan.feeds.values():
+            link = self._roster.readings.link(feed.name)
+            if feed.oms is not None and link.first_up is None and self._roster.venue.is_up(feed.oms):
+                self._link_up(feed.name, now)
+        for key, rule in lacking:
+            found += self._stray(key[:2], key[2], LACKS_LABEL, (rule,), now)
+        return found
+
+    def release(self, bound: frozenset[str], now: float) -> None:
+        """Let go of rules that were removed or changed and that no latched trip waits for any more."""
+        plan = self._roster.plan
+        if any(origin not in bound for origin in plan.retired.values()):
+            held = plan.every_rule()
+            rules = tuple(held[name] for name in plan.order)
+            self.take(Wanted(feeds=tuple(plan.feeds.values()), rules=rules, bound=bound), now)
+
+    def _of_readings(
+        self, plan: Plan, gone: Gone, now: float
+    ) -> tuple[list[Found], list[tuple[SeriesKey, ReadingRule]]]:
+        """The series that lack a label which a new rule needs, too."""
+        roster, before = self._roster, self._roster.plan
+        self._agenda.drop(gone.entry)
+        new = tuple(name for name in plan.rules if name not in before.rules or gone.rule(name))
+        roster.change(plan, gone, now)
+        for name in new:
+            roster.began[name] = now
+        changed = frozenset(lane for lane, its in plan.by_lane.items() if its != before.by_lane.get(lane))
+        lacking = self._watch_again(changed, frozenset(new))
+        self._count_known(frozenset(rule.name for lane in changed for rule in plan.by_lane[lane]) | frozenset(new), now)
+        found: list[Found] = []
+        for name in new:
+            found += self._introduce(plan.rules[name], now)
+        return found, lacking
+
+    def _watch_again(self, lanes: frozenset[LaneKey], new: frozenset[str]) -> list[tuple[SeriesKey, ReadingRule]]:
+        """Who watches the known series of these lanes now."""
+        roster = self._roster
+        lacking_now: list[tuple[SeriesKey, ReadingRule]] = []
+        for key in dict.fromkeys((*roster.watched, *roster.readings.idle())):
+            if key[:2] not in lanes:
+                continue
+            rules: list[tuple[ReadingRule, Scope]] = []
+            lacking: list[ReadingRule] = []
+            for rule in roster.by_lane[key[:2]]:
+                if not concerns(rule, key[2]):
+                    continue
+                scope = scope_of(rule, key[2])
+                if scope is None:
+                    lacking.append(rule)
+                else:
+                    rules.append((rule, scope))
+            roster.watched[key] = Watched(tuple(rules), tuple(lacking))
+            if rules:
+                roster.readings.rouse(key)
+            else:
+                roster.readings.rest(key)
+            lacking_now += [(key, rule) for rule in lacking if rule.name in new]
+        return lacking_now
+
+    def _count_known(self, names: frozenset[str], now: float) -> None:
+        """How many series each of these rules knows; one that knows none is looked at again."""
+        roster = self._roster
+        roster.paired.drop(lambda at: at[0] in names)
+        knew = {name for name in names if roster.known.pop(name)}
+        for key, watched in roster.watched.items():
+            for rule, _ in watched.rules:
+                if rule.name in names:
+                    roster.meet(rule, key)
+        for name in sorted(names):
+            if name not in roster.known:
+                self._agenda.set(("watch", "rule", name), max(roster.due(name), now))
+            elif name not in knew:
+                roster.missed.pop(name)
+
+    def _introduce(self, rule: ReadingRule, now: float) -> list[Found]:
+        """What is known already, to a rule that is new."""
+        roster, found = self._roster, list[Found]()
+        for lane in roster.lanes_of[rule.name]:
+            if roster.readings.lane(lane).failed:
+                as_of = roster.readings.lane(lane).as_of
+                silence = Silence(lane, None, None if as_of is None else now - as_of)
+                text = roster.silence_text(silence, None, now)
+                if isinstance(rule, StaleRule):
+                    if as_of is not None:
+                        continue  # how old what was heard may become it says itself
+                    roster.missed[rule.name] = True
+                found += unknown(rule, rule.fallback, "stale", text, feed=lane[0])
+        for key, watched in sorted(roster.watched.items(), key=lambda item: item[0]):
+            for its, scope in watched.rules:
+                if its is rule:
+                    found += self._judge_known(rule, scope, key, now)
+        return found
+
+    def _judge_known(self, rule: ReadingRule, scope: Scope, key: SeriesKey, now: float) -> list[Found]:
+        series = self._roster.readings.get(key)
+        if series is None:
+            return []
+        if series.bad is not None:
+            if rule.on_bad is not OnUnknown.TRIP:
+                return []
+            text = bad_text(key[:2], key[2], series.bad)
+            return [Breach(rule.name, rule.kind, scope, key[2], text, limit.plain(series.value), repeated=False)]
+        if series.stale and not isinstance(rule, StaleRule):
+            silence = Silence(key[:2], key[2], self._roster.age(key, series, now))
+            text = self._roster.silence_text(silence, series, now)
+            value = limit.plain(series.value)
+            return unknown(rule, scope, "stale", text, labels=key[2], value=value, feed=key[0])
+        # No reading came now: nothing is counted, and a value that fell due just now is judged by its age.
+        return self._judge.reading(rule, scope, key, series, now, arrived=False)
