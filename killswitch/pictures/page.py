@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING, Final
+from unicodedata import category
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,11 +52,13 @@ svg .start line { stroke: var(--start); stroke-dasharray: 2 4; }
 
 def page(title: str, body: str) -> str:
     """A whole document. `title` is text, `body` is HTML."""
-    return (
+    document = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+    # Labels are somebody else's: what turns the direction of writing, or is no character of HTML, must not get in.
+    return "".join(c if category(c)[0] != "C" or c == "\n" else "\ufffd" for c in document)
 
 
 def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, numbers: tuple[int, ...] = ()) -> str:

@@ -138,6 +138,18 @@ def test_a_loop_that_sends_one_client_id_again_and_again_is_many_rejections():
     assert (told_once.of("reject"), told_twice.of("reject")) == (20, 20)
 
 
+def test_rejections_told_in_one_way_hours_ago_hide_none_that_are_told_in_the_other_now():
+    """Orders without a client id can't be told apart: what never found its pair must not pair with the next burst."""
+    held = Counted("reject")
+    for n in range(50):
+        held.bench.refused(client_order_id=None, at=held.bench.now + n)
+    assert held.of("reject") > 0
+    held.bench.now += 3600.0
+    for n in range(20):
+        held.bench.ended(order(14, 100 + n), state="Rejected")
+    assert held.of("reject") == 20
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from([None, 1, 2]), st.sampled_from(["event", "state", "both", "turned"])), max_size=30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+from killswitch.pictures.page import page
 from tests.test_rehearse import config, killswitch, recording, replayed, said, var
 
 __all__ = ["config"]
@@ -190,3 +191,8 @@ def test_a_heart_s_line_climbs_to_its_limit_and_a_share_is_one_line(config, tmp_
     assert "no beat for 5 s" in words
     assert "feed engine, least headroom 0.0 %" in words
     assert "account 14, least headroom 0.0 %" in words  # 1 of 2 is the limit itself
+
+
+def test_a_label_turns_no_writing_round_and_brings_in_no_control_character():
+    document = page("t", "account \u202e14\x00\x1b, 9\u00a0%\nend")
+    assert "account \ufffd14\ufffd\ufffd, 9\u00a0%\nend" in document

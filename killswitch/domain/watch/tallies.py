@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 REMEMBERED: Final = 32_768
 """Ids of one kind at one OMS; beyond that the oldest is forgotten, and would count once more."""
 
+PAIR_S: Final = 5.0
+"""The two tellings of one rejection come together; what is further apart is two rejections."""
+
 ONE: Final = Decimal(1)
 
 
@@ -35,7 +38,7 @@ class Tallies:
     def __init__(self, undo: Undo, remembered: int = REMEMBERED) -> None:
         self._undo, self._remembered = undo, remembered
         # A memory an OMS and kind. An empty one left behind by a rollback says nothing.
-        self._ids: dict[tuple[str, str], Table[Hashable, int]] = {}
+        self._ids: dict[tuple[str, str], Table[Hashable, tuple[int, float]]] = {}
         self._queues: dict[tuple[str, str], Queue[Hashable]] = {}
 
     def take(self, event: Event, now: float, *, listed: bool, oldest: bool) -> tuple[Seen, ...]:
@@ -59,7 +62,7 @@ class Tallies:
         seen = []
         if state == "Rejected":
             if self._is_new(oms, "reject", order.order_id) and self._is_unpaired(
-                oms, order.account, order.client_order_id, by_event=False
+                oms, order.account, order.client_order_id, now, by_event=False
             ):
                 seen.append(Seen("reject", labels, ONE, now))
             return tuple(seen)
@@ -81,19 +84,21 @@ class Tallies:
         if event.order_id is not None:
             new = self._is_new(event.oms, "reject", event.order_id)
         else:
-            new = oldest and self._is_unpaired(event.oms, event.account, event.client_order_id, by_event=True)
+            new = oldest and self._is_unpaired(event.oms, event.account, event.client_order_id, now, by_event=True)
         labels = _labels(event.account, event.instrument, event.user)
         return (Seen("reject", labels, ONE, now),) if new else ()
 
-    def _is_unpaired(self, oms: str, account: int, client_order_id: int | None, *, by_event: bool) -> bool:
+    def _is_unpaired(self, oms: str, account: int, client_order_id: int | None, now: float, *, by_event: bool) -> bool:
         """A server may tell of one rejection by an event of its own, which names no order, and by the order's state.
 
         A loop that sends the same client id again and again is many rejections: so each one pairs with one of
-        the other sort, and isn't merged by its id.
+        the other sort, and isn't merged by its id. Those that never find theirs must not hide later ones.
         """
         step, which = (1 if by_event else -1), (account, client_order_id)
-        held = self._memory(oms, "pair").get(which) or 0
-        self._remember(oms, "pair", which, held + step)
+        held, since = self._memory(oms, "pair").get(which) or (0, now)
+        if not held or now - since > PAIR_S:
+            held, since = 0, now
+        self._remember(oms, "pair", which, (held + step, since))
         return held * step >= 0
 
     def forget(self, gone: Gone) -> None:
@@ -107,17 +112,17 @@ class Tallies:
     def _is_new(self, oms: str, kind: str, which: Hashable) -> bool:
         if which in self._memory(oms, kind):
             return False
-        self._remember(oms, kind, which, 1)
+        self._remember(oms, kind, which, (1, 0.0))
         return True
 
-    def _memory(self, oms: str, kind: str) -> Table[Hashable, int]:
+    def _memory(self, oms: str, kind: str) -> Table[Hashable, tuple[int, float]]:
         held = self._ids.get((oms, kind))
         if held is None:
             held = self._ids[oms, kind] = Table(self._undo)
             self._queues[oms, kind] = Queue(self._undo)
         return held
 
-    def _remember(self, oms: str, kind: str, which: Hashable, value: int) -> None:
+    def _remember(self, oms: str, kind: str, which: Hashable, value: tuple[int, float]) -> None:
         held, queue = self._memory(oms, kind), self._queues[oms, kind]
         if which not in held:
             queue.append(which)
