@@ -108,9 +108,7 @@ class Daemon:
         self._build(journal, restored)
         for note in (*self._config.notes(), *self._switch.view(now()).notes):
             log.warning("%s", note)
-        for oms in self._switch.view(now()).omses:
-            if oms.uncovered_accounts:
-                log.warning("%s", coverage.sentence(oms.oms, oms.uncovered_accounts))
+        self._say_gaps()
         for trip in self._switch.view(now()).trips:
             log.warning("still latched: %s by %s: %s", trip.trip, trip.by, trip.scope.in_words())
         self._mind_signals()
@@ -142,6 +140,11 @@ class Daemon:
     def submit(self, event: Event) -> None:
         """A fact, from any adapter or from the outside."""
         self._submit(event)
+
+    def _say_gaps(self) -> None:
+        for oms in self._switch.view(now()).omses:
+            if oms.uncovered_accounts:
+                log.warning("%s", coverage.sentence(oms.oms, oms.uncovered_accounts))
 
     def _start(self, name: str, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run a job. A fault of ours in it ends the process."""
@@ -340,8 +343,9 @@ class Daemon:
             self._commands.change(_buttons(new))
         self._sources.change(new)
         self._record_to(old.record_path(self._env), new.record_path(self._env))
-        for note in set(new.notes()) - set(old.notes()):
+        for note in [note for note in new.notes() if note not in old.notes()]:
             log.warning("%s", note)
+        self._say_gaps()
 
     def _record_to(self, old: Path | None, new: Path | None) -> None:
         if old == new:

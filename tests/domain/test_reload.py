@@ -8,8 +8,10 @@ from decimal import Decimal
 import pytest
 
 from killswitch.domain.messages import (
+    Acknowledge,
     AnnounceEvent,
     Answered,
+    ButtonPressed,
     ChangeOver,
     Commanded,
     FeedUp,
@@ -237,6 +239,15 @@ def test_an_oms_that_went_is_not_waited_for_and_what_still_comes_of_it_harms_not
     assert [o.oms for o in bench.switch.view(bench.now).omses] == ["other"]
     bench.trip(scope(oms="prime", account=14), "late")
     assert receipt(bench).reason == "no OMS of that name is configured"
+
+
+def test_a_press_for_an_oms_that_went_meanwhile_trips_nothing_and_people_hear_of_it():
+    bench = Bench(replace(SETTINGS, sites=(SITE, OTHER)))
+    assert reload(bench, replace(SETTINGS, sites=(OTHER,)))
+    bench.tell(ButtonPressed(wall=bench.wall, button="desk", scope=scope(account=14), via="mqtt", token="d"))
+    assert bench.trips() == ()
+    assert bench.of(Acknowledge)[-1].token == "d"
+    assert "button desk: no OMS of that name is configured" in bench.of(AnnounceEvent)[-1].text
 
 
 def test_an_oms_that_came_is_swept_by_its_rule():

@@ -25,6 +25,7 @@ from killswitch.domain.settings import (
     DeadmanRule,
     DrawdownRule,
     FeedSpec,
+    Label,
     RateRule,
     RatioRule,
     Rule,
@@ -397,6 +398,40 @@ def test_a_new_rule_that_needs_a_label_which_a_known_series_lacks_is_left_in_the
         "needs", scope=ScopeTemplate(oms="prime", account=1, instrument=2), where=(("desk", "a"),), on_bad=TRIP
     )
     assert edges(change(bench, rule(), needs, at=2.0)) == [("needs", 99)]
+
+
+@pytest.mark.parametrize("shorter", [old("x", older_than_s=3.0), silence("x", older_than_s=3.0)], ids=lambda r: r.kind)
+def test_a_time_that_is_shorter_now_is_over_sooner_whatever_was_planned_before(shorter):
+    bench = Bench(replace(shorter, older_than_s=300.0), feeds=(replace(VAR_FEED, stale_after_s=1000.0),))
+    bench.up(0.0)
+    bench.var(1.0, 10.0)
+    assert change(bench, shorter, feeds=(replace(VAR_FEED, stale_after_s=1000.0),), at=11.0) == []
+    assert edges(bench.until(12.9)) == []
+    assert [name for name, _ in edges(bench.until(13.0))] == ["x"]
+
+
+def test_another_numeraire_begins_every_sum_anew_and_the_next_lists_tell_it():
+    rows = (InstrumentRow(25, "BTCUSD", "BTC", "USD"), InstrumentRow(26, "USDEUR", "USD", "EUR"))
+
+    def shown(bench, at):
+        found = bench.feed(Instruments(wall=WALL, call=1, session=1, rows=rows), at)
+        for instrument, price in ((25, D(100)), (26, D(2))):
+            seen_price = PriceSeen(
+                wall=WALL, oms="prime", session=1, instrument=instrument, bid=price, ask=price, last=price
+            )
+            found += bench.feed(seen_price)
+        return found + bench.positions(14, row(14, "BTC", 1))
+
+    of_equity = rule(
+        "equity", reading="equity", above=D(150), scope=ScopeTemplate(oms="prime", account=Label("account"))
+    )
+    bench = Bench(of_equity, feeds=(replace(OMS_FEED, numeraire="USD"),))
+    bench.session(1, 0.0)
+    assert edges(shown(bench, 1.0)) == []
+    assert bench.rule_view("equity").headroom == pytest.approx(1 / 3)
+    assert edges(change(bench, of_equity, feeds=(replace(OMS_FEED, numeraire="EUR"),), at=2.0)) == []
+    assert bench.rule_view("equity").headroom is None
+    assert edges(shown(bench, 3.0)) == [("equity", 14)]
 
 
 # --- what a trip waits for ----------------------------------------------------------------------------------
