@@ -205,3 +205,25 @@ async def test_a_timer_that_is_due_again_and_again_keeps_no_event_from_being_han
     with pytest.raises(EnoughError):
         await loop.run()
     assert switch.seen[:4] == [Tick(wall=0.0), ended(1), Tick(wall=0.0), ended(2)]
+
+
+def test_what_a_feed_said_that_is_no_more_is_nobodys_and_all_else_keeps_its_place():
+    inbox = Inbox()
+    other = replace(reading(2.0), feed="other")
+    for event in (reading(1.0), other, ended(7), reading(3.0)):
+        inbox.put(event)
+    inbox.forget(frozenset({"var"}))
+    assert [inbox.take() for _ in range(3)] == [ended(7), other, None]
+
+
+def test_what_was_merged_of_a_feed_that_is_no_more_is_forgotten_too(monkeypatch):
+    monkeypatch.setattr(rooms, "FEED_LANE_MAX", 2)
+    inbox = Inbox()
+    for value in range(20):
+        inbox.put(reading(float(value)))
+        inbox.put(replace(reading(float(value)), feed="other"))
+    inbox.forget(frozenset({"var"}))
+    left = []
+    while (event := inbox.take()) is not None:
+        left.append(event.feed)
+    assert set(left) == {"other"}

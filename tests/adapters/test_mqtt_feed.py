@@ -128,3 +128,48 @@ async def test_each_message_of_a_heart_is_a_beat_and_says_whether_the_broker_had
             await inbox.until(lambda box: len(box.of(Beat)) >= 4)
             assert [(beat.feed, beat.retained) for beat in inbox.of(Beat)] == [("h", True), *[("h", False)] * 3]
         await client.publish("traders/1/beat", b"", qos=1, retain=True)
+
+
+@mosquitto_only
+async def test_feeds_change_on_a_connection_that_stands_and_the_same_ones_are_not_asked_for_again(mosquitto):
+    async with client_of(mosquitto) as client:
+        await client.publish("margin", "1", qos=1, retain=True)
+    async with fed(mosquitto, VAR, PLAIN) as (link, inbox):
+        await up(inbox, 2)
+        await inbox.until(lambda box: box.of(Reading))
+        other = FeedShape(name="other", topic="other", reading="other")
+        link.change([PLAIN, other])
+        await up(inbox, 3)
+        async with client_of(mosquitto) as client:
+            await client.publish("risk/14/var", b'{"v":1.5}', qos=1)
+            await client.publish("other", "2", qos=1)
+        await inbox.until(lambda box: [r for r in box.of(Reading) if r.feed == "other"])
+        assert [(r.feed, r.value) for r in inbox.of(Reading)] == [("plain", 1.0), ("other", 2.0)]
+        assert [e.feed for e in inbox.of(FeedUp)] == ["var", "plain", "other"]
+        assert "Received UNSUBSCRIBE" in mosquitto.log()  # the broker doesn't send what nobody reads
+        assert not inbox.of(FeedDown)
+
+
+@mosquitto_only
+async def test_a_feed_of_the_same_name_on_another_topic_is_up_anew_and_hears_nothing_of_the_old_one(mosquitto):
+    async with fed(mosquitto, PLAIN) as (link, inbox):
+        await up(inbox)
+        link.change([FeedShape(name="plain", topic="elsewhere", reading="margin")])
+        await up(inbox, 2)
+        async with client_of(mosquitto) as client:
+            await client.publish("margin", "1", qos=1)
+            await client.publish("elsewhere", "2", qos=1)
+        await inbox.until(lambda box: box.of(Reading))
+        assert [r.value for r in inbox.of(Reading)] == [2.0]
+
+
+@mosquitto_only
+async def test_feeds_that_changed_while_the_broker_was_away_are_asked_for_when_it_is_back(mosquitto):
+    async with fed(mosquitto, PLAIN) as (link, inbox):
+        await up(inbox)
+        await asyncio.to_thread(mosquitto.stop)
+        await inbox.until(lambda box: box.of(FeedDown))
+        link.change([VAR])
+        await asyncio.to_thread(mosquitto.start)
+        await inbox.until(lambda box: [e for e in box.of(FeedUp) if e.feed == "var"])
+        assert [e.feed for e in inbox.of(FeedUp)] == ["plain", "var"]

@@ -220,6 +220,7 @@ async def test_a_new_button_presses_and_one_that_is_gone_does_not(tmp_path):
             return house.trips()
 
         await until(pressed, "the new button presses", shown=house.shown, every_s=0.2)
+        assert "Received UNSUBSCRIBE" in house.broker.log()  # a durable session would hold it for ever
         await house.pub("desk/old", "x")
         await house.trip("p-1", account=16)
         await house.confirmed("p-1")
