@@ -23,6 +23,7 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    LoopStood,
     Positions,
     PositionSeen,
     PriceSeen,
@@ -139,7 +140,7 @@ class Loop:
 
     async def run(self) -> None:
         """Turn for ever; ends by cancellation."""
-        in_a_row, waited, ticked = 0, 0.0, False
+        in_a_row, waited, ticked, ticked_at = 0, 0.0, False, 0.0
         while True:
             now = self._now()
             gap, self.turned_at = now - self.turned_at, now
@@ -150,18 +151,21 @@ class Loop:
             if late_s > GAP_S:
                 log.warning("the loop stood still for %.1f s; reading what has arrived before judging ages", late_s)
                 await self._catch_up()
+            now = self._now()
             due = self.switch.due()
-            is_due = due is not None and due <= self._now()
+            is_due = due is not None and due <= now
             # After a Tick one event at least has its turn: a timer that is never done must not hide a panic.
             event = None if is_due and not ticked else self.inbox.take()
             ticked = event is None and is_due
             if event is not None:
-                actions = self.turn(event, self._now())
+                # To the rules nothing happens after something that is due and wasn't taken yet: a replay says the same.
+                actions = self.turn(event, ticked_at if is_due and isinstance(event, FEED_EVENTS) else now)
             elif ticked:
-                actions = self.turn(Tick(wall=self._wall()), self._now())
+                ticked_at = now
+                actions = self.turn(Tick(wall=self._wall()), now)
             else:
                 in_a_row = 0
-                wait = BEAT_EVERY_S if due is None else min(max(due - self._now(), 0.0), BEAT_EVERY_S)
+                wait = BEAT_EVERY_S if due is None else min(max(due - now, 0.0), BEAT_EVERY_S)
                 began = self._now()
                 await self.inbox.wait(wait)
                 waited = min(self._now() - began, wait)
@@ -184,8 +188,10 @@ class Loop:
 
     async def _catch_up(self) -> None:
         """After a pause of ours: let the adapters read their sockets, and handle that first."""
+        self.turn(LoopStood(wall=self._wall(), over=False), self._now())
         for _ in range(5):
             await asyncio.sleep(0.01)
             while (event := self.inbox.take()) is not None:
                 self.turn(event, self._now())
+        self.turn(LoopStood(wall=self._wall(), over=True), self._now())
         self.turned_at = self._now()

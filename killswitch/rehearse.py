@@ -18,6 +18,7 @@ from killswitch.domain.messages import (
     Heard,
     Keep,
     Listed,
+    LoopStood,
     Reading,
     RestsOn,
     SessionDown,
@@ -109,6 +110,7 @@ class Rehearsal:
         self._watch: Watch | None = None
         self._now = self._wall = 0.0
         self._clock_s: float | None = None
+        self._standing = False  # the daemon's loop stood still: it handles what arrived, and judges nothing late
         self._ahead_s = 0.0  # our clock less the recorded one: 0 unless that began anew
         # Where a recording has no start: the session of each OMS, and the accounts taken for listed on it.
         self._guessed: dict[str, tuple[int, set[int]]] = {}
@@ -128,6 +130,8 @@ class Rehearsal:
         assert self._watch is not None
         if isinstance(event, Missing):
             self.missing += event.lost
+        if isinstance(event, LoopStood):
+            self._standing = not event.over
         for its in (*self._before(event), *self._events(event)):
             self._show(its)
             yield from self._edges(self._watch.handle(its, self._now), wall)
@@ -149,6 +153,7 @@ class Rehearsal:
     def _begin(self, line: Line) -> None:
         self._undo = Undo()
         self._agenda = Agenda(self._undo)
+        self._standing = False
         kept = self._kept()
         self._wall, self._clock_s, self._ahead_s = line.event.wall, line.clock_s, 0.0
         self._now = line.event.wall if line.clock_s is None else line.clock_s
@@ -178,7 +183,8 @@ class Rehearsal:
         else:
             now = self._now + (wall - self._wall)
             self._ahead_s = 0.0 if clock_s is None else max(now, self._now) - clock_s
-        yield from self._until(now)
+        if not self._standing and not isinstance(line.event, LoopStood):
+            yield from self._until(now)
         self._now, self._wall, self._clock_s = max(now, self._now), wall, clock_s
 
     def _until(self, now: float) -> Iterator[Rehearsed]:
@@ -247,7 +253,7 @@ class Rehearsal:
             case Beat(feed=feed, retained=False) if (oms := self._named[feed].oms) is not None:
                 session, _ = self._guessed.get(oms, (NOBODYS_SESSION, None))
                 return (Heard(wall=event.wall, oms=oms, session=session),)
-            case Began() | Missing():
+            case Began() | LoopStood() | Missing():
                 return ()
             case _:
                 return (event,)

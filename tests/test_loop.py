@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from killswitch.domain.messages import ClockStepped, Stopping
+from killswitch.domain.messages import Beat, ClockStepped, Stopping, Tick
 from killswitch.loop import BEAT_EVERY_S, Loop
 
 
@@ -97,3 +97,42 @@ async def test_a_wall_clock_that_is_slewed_is_not_set():
 
 async def test_being_stopped_between_two_looks_at_the_clocks_is_no_step():
     assert await steps_told([1000.0] * 30, costs_s=5.0) == []
+
+
+class Planned:
+    """A switch for which something is due at 1.0; every look at the clock costs 0.05 s. `took`: what it was given."""
+
+    def __init__(self):
+        self.clock, self.planned, self.took = 0.0, 1.0, []
+
+    def now(self):
+        self.clock += 0.05
+        return self.clock
+
+    def due(self):
+        return self.planned
+
+    def handle(self, event, now):
+        self.took.append((type(event), now))
+        if isinstance(event, Tick):
+            self.planned = now + 0.03 if self.planned == 1.0 else None
+        return ()
+
+
+async def test_a_reading_is_never_later_than_what_is_due_and_not_taken_yet():
+    """Else a replay, which takes what is due first, would judge another order than the daemon did."""
+    switch = Planned()
+    loop = Loop(switch, {}, now=switch.now, wall=lambda: 0.0)
+    for n in range(40):
+        loop.inbox.put(Beat(wall=0.0, feed=f"heart-{n}"))
+    running = asyncio.create_task(loop.run())
+    async with asyncio.timeout(30):
+        while len(switch.took) < 40:
+            await asyncio.sleep(0)
+    running.cancel()
+    times = [now for _, now in switch.took]
+    assert times == sorted(times)
+    ticks = [at for at, (kind, _) in enumerate(switch.took) if kind is Tick]
+    assert all(now < 1.0 for _, now in switch.took[: ticks[0]])
+    assert ticks[1] == ticks[0] + 2
+    assert times[ticks[0] + 1] == times[ticks[0]]  # the one event that has its turn between the two

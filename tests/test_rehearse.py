@@ -668,3 +668,15 @@ def test_a_dead_man_that_was_armed_stays_armed_over_a_recorded_start(config):
     assert trips(start, up) == []
     assert trips(Line(Began(wall=T0 + 2, daemon="ks-a", armed=(("dead", "heart"),))), up) == [("dead", 7.0)]
     assert trips(Line(Beat(wall=T0, feed="heart", retained=True)), start, up) == []
+
+
+def test_what_arrived_while_the_daemon_stood_still_is_judged_before_anything_is_late(config, tmp_path):
+    lines = [said(0, feed="var", link="up"), var(0, 60), said(9, loop="stood still"), var(9, 40), var(9, 60)]
+    more = [said(9.05, loop="goes on"), var(10, 40), var(11, 60), var(15, 60)]
+    trips, _ = replayed(config, recording(tmp_path, *lines, *more))
+    assert [t for t in trips if t[1] == "slow"] == [(14, "slow", 14)]
+
+
+def test_a_loop_that_did_neither_is_no_line_of_a_recording(config, tmp_path):
+    code, _, err = killswitch("replay", "--config", config, recording(tmp_path, said(0, loop="ran"), var(1, 1)))
+    assert (code, 'loop must be "stood still" or "goes on"' in err) == (2, True)

@@ -9,6 +9,7 @@ import pytest
 from killswitch.adapters.recorder import _Lines
 from killswitch.config import Rules
 from killswitch.domain.messages import Tick
+from killswitch.domain.settings import DeadmanRule, ScopeTemplate
 from killswitch.rehearse import Rehearsal
 from killswitch.wire.recording import Began, Line, decode, encode
 from tests.domain.test_equity import BTC, ETH, EUR, FEED, equity, notional, pings, resting
@@ -89,4 +90,18 @@ def test_a_recording_of_it_trips_where_the_daemon_did(silent):
     bench.end(1)
     bench.until(bench.now + 60.0)
     assert len(bench.tripped) >= 6
+    assert bench.replayed() == bench.tripped
+
+
+def test_what_time_alone_told_of_an_oms_is_no_beat_of_its_heart_in_a_replay_either():
+    scope = ScopeTemplate(oms="prime", account=16)
+    bench = Recorded(equity(), DeadmanRule(name="heart", owner="desk", feed=FEED.name, silent_s=2.0, scope=scope))
+    bench.session()
+    bench.instruments(BTC)
+    bench.price(1, 600, 600)
+    bench.positions(14, row(14, "USD", 5000))
+    bench.position(row(14, "USD", 4000), at=1.0)  # its equity is told 0.1 s later, by time alone
+    bench.position(row(14, "USD", 4500), at=3.05)
+    bench.until(20.0)
+    assert [name for name, _, _ in bench.tripped] == ["heart", "heart"]
     assert bench.replayed() == bench.tripped

@@ -23,6 +23,7 @@ from killswitch.domain.messages import (
     Heard,
     Instruments,
     Listed,
+    LoopStood,
     OpenOrders,
     OrderEnded,
     OrderRejected,
@@ -69,7 +70,7 @@ WATCHED: Final = frozenset(
     (
         *(Reading, BadReading, Beat, FeedUp, FeedDown, SessionUp, SessionDown, Heard),
         *(Positions, PositionSeen, OpenOrders, OrderWorking, OrderEnded, OrderRejected, TradeSeen),
-        *(Instruments, PriceSeen, Tick),
+        *(Instruments, PriceSeen, Tick, LoopStood),
     )
 )
 
@@ -287,7 +288,7 @@ class _Lines:
             case Reading() | BadReading() | Beat() | FeedUp() | FeedDown():
                 if event.feed in self._names:
                     yield Line(_finite(event), now)
-            case Began():
+            case Began() | LoopStood():
                 yield Line(event, now)
             case Reconfigured():
                 self._venue.change(event.settings.feeds)
@@ -335,6 +336,7 @@ class _Lines:
                             labels=seen.labels,
                             value=seen.value,
                             fresh=look.alive or seen.as_of is not None,
+                            retained=not look.alive,  # time alone told it: that is no beat
                             lag_s=0.0 if seen.as_of is None else now - seen.as_of,
                         )
                     ),

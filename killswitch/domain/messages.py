@@ -526,6 +526,13 @@ class ReloadFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoopStood(Event):
+    """Our own loop stood still. Until it is `over` what arrived meanwhile is handled, and nothing is judged late."""
+
+    over: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping(Event):
     """SIGTERM: no new rounds of anything but what is latched."""
 

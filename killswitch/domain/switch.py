@@ -36,6 +36,7 @@ from killswitch.domain.messages import (
     Keep,
     LinkFailed,
     LookRequested,
+    LoopStood,
     Lost,
     Noted,
     OpenOrders,
@@ -178,6 +179,8 @@ class KillSwitch:
                 self._reload.take(event, now)
             case ReloadFailed():
                 self._reload.failed(event)
+            case LoopStood():
+                pass  # for whoever writes down when the rules took what
             case Stopping():
                 self._parts.status["stopping"] = "yes"
             case _:

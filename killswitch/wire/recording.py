@@ -11,6 +11,8 @@ A line says when (`at`, RFC 3339, as the event's adapter stamped it) and what:
   "heard", the list "positions" or "orders" of `account`, or "prices" of `instrument` from here on)
 - what an OMS's reading is as old as: `oms`, `reading`, `labels`, `rests_on` (the instruments whose prices it
   needs), and `lacks`, why it can't be told, where it can't
+- the daemon's own loop, when it stood still (`loop`, "stood still" or "goes on"): in between what had arrived was
+  handled, and nothing judged late
 - a start of the daemon (`start`, its name; `armed`: the dead-men that were, as [rule, feed]), and events that are
   missing here (`lost`, how many)
 
@@ -34,6 +36,7 @@ from killswitch.domain.messages import (
     FeedUp,
     Heard,
     Listed,
+    LoopStood,
     Merged,
     Reading,
     RestsOn,
@@ -77,7 +80,7 @@ class Missing(Event):
 
 
 Oms: TypeAlias = SessionUp | SessionDown | Heard | Listed
-Recorded: TypeAlias = Reading | BadReading | Beat | FeedUp | FeedDown | Oms | RestsOn | Began | Missing
+Recorded: TypeAlias = Reading | BadReading | Beat | FeedUp | FeedDown | Oms | RestsOn | Began | LoopStood | Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,8 @@ def _said(event: Recorded) -> dict[str, Any]:
         case Began():
             armed = {"armed": [list(pair) for pair in event.armed]} if event.armed else {}
             return {"start": event.daemon} | armed
+        case LoopStood():
+            return {"loop": "goes on" if event.over else "stood still"}
         case Missing():
             return {"lost": event.lost}
 
@@ -351,6 +356,16 @@ def _is_pair(pair: object) -> bool:
     return isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
 
 
+def _loop(keys: _Keys, wall: float) -> LoopStood:
+    match keys.text("loop"):
+        case "stood still":
+            return LoopStood(wall=wall, over=False)
+        case "goes on":
+            return LoopStood(wall=wall, over=True)
+        case _:
+            raise RecordingError('loop must be "stood still" or "goes on"')
+
+
 def _missing(keys: _Keys, wall: float) -> Missing:
     return Missing(wall=wall, lost=keys.whole("lost"))
 
@@ -363,6 +378,7 @@ _KINDS: Final[dict[str, Callable[[_Keys, float], Recorded]]] = {
     "saw": _session,
     "rests_on": _rests_on,
     "start": _began,
+    "loop": _loop,
     "lost": _missing,
 }
 """A line is of the kind whose key it has."""

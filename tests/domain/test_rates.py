@@ -191,3 +191,20 @@ def test_what_leaves_the_window_at_an_instant_has_left_it_at_that_instant():
     assert held.grows_at(watched, key) == 10.0
     held.expire(watched, key, 10.0)
     assert held.grows_at(watched, key) is None
+
+
+def test_a_breach_that_time_began_and_ended_before_anybody_was_woken_trips_all_the_same():
+    bench = up(rate(sum=True))
+    for at, value in ((0.5, -5.0), (0.501, 2.5), (0.502, 1.5)):
+        assert bench.var(value, at) == []
+    bench.now = 10.6  # 4.0 from 10.5 on, 1.5 from 10.501 on
+    assert edges(bench.until(10.6)) == [("r", 14)]
+    assert bench.rule_view("r").breaching == ()
+
+
+def test_a_sum_grows_when_what_is_below_0_leaves_whatever_left_before_it():
+    bench = up(rate(sum=True))
+    for at, value in ((0.0, 0.0), (1.0, 0.0), (2.0, -5.0), (3.0, 6.0)):
+        assert bench.var(value, at) == []
+    assert bench.until(11.999) == []
+    assert edges(bench.until(12.0)) == [("r", 14)]

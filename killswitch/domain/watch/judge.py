@@ -75,7 +75,7 @@ class Judge:
             case RateRule() | RatioRule():
                 self._memory.recall(rule, key, now)
                 scope = scope_of(rule, key[2])
-                return [] if scope is None else self._count(rule, scope, key, now, came=None)
+                return [] if scope is None else self._count_by_now(rule, scope, key, now)
             case DrawdownRule():
                 return []  # with time it falls less
             case StaleRule():
@@ -131,6 +131,15 @@ class Judge:
         else:
             self._agenda.set(("watch", "sum", rule.name, key), grows_at)
         return found
+
+    def _count_by_now(self, rule: Counting, scope: Scope, key: SeriesKey, now: float) -> list[Found]:
+        """Time alone went on. Whoever wakes us may be late: what left the window is taken at its own time, so that a
+        breach that was over by now isn't passed by.
+        """
+        found: list[Found] = []
+        while (at := self._roster.windows.grows_at(rule, key)) is not None and at < now:
+            found += self._count(rule, scope, key, at, came=None)
+        return found + self._count(rule, scope, key, now, came=None)
 
     def _replace(self, rule: DrawdownRule, scope: Scope, key: SeriesKey, series: Series, now: float) -> list[Found]:
         """A value for a rule that compares it with its highest."""
