@@ -136,7 +136,7 @@ class KillSwitch:
         match event:
             case Tick():
                 self._wake_up(now, event.wall)
-            case Reading() | BadReading() | Beat() | FeedUp() | FeedDown() | Heard():
+            case Reading() | BadReading() | Beat() | FeedUp() | FeedDown() | Heard() | LoopStood():
                 self._alarms.watched(event, now)
             case PositionSeen():
                 self._parts.sweeper.met(event.oms, event.row.account, now)
@@ -179,8 +179,6 @@ class KillSwitch:
                 self._reload.take(event, now)
             case ReloadFailed():
                 self._reload.failed(event)
-            case LoopStood():
-                pass  # for whoever writes down when the rules took what
             case Stopping():
                 self._parts.status["stopping"] = "yes"
             case _:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from killswitch.domain.backlog import Backlog
@@ -56,6 +56,7 @@ def seen(bench):
 
 
 @given(rows(VALUES), rows(VALUES), st.booleans())
+@example([], [(14, 1, 1), (14, 2, 1), (14, 0, 1), (14, 1, 0), (14, 0, 0)], True)  # corrected, and back again
 def test_merged_or_not_the_same_rules_trip_for_the_same_series_and_stand_the_same_afterwards(before, flood, timed):
     """What may differ: how often one trips that swings in and out of its limit within the flood."""
     maker = Bench(*RULES, feeds=(FEED,))

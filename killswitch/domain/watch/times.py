@@ -79,7 +79,9 @@ def judge(
         # A lag below 0 makes nothing younger: a source whose clock is ahead isn't fresh for longer.
         return Timing(None, now - max(0.0, event.lag_s) if event.fresh else None)
     said, told = event.source_at, before.told if before is not None else None
-    if before is not None and told is not None and (said, value) == (told.said_at, before.value):
+    merged_before = event.merged is not None and event.merged.count > 0  # something else came in between
+    same = before is not None and told is not None and (said, value) == (told.said_at, before.value)
+    if before is not None and same and not merged_before:
         # By the monotonic clock: it was new at `as_of`, whatever our wall clock did since.
         return Timing("frozen" if now >= before.as_of + stale_after_s else "duplicate", before.as_of, told)
     seen = event.wall - now
