@@ -90,33 +90,40 @@ class Change:
         lacking = self._watch_again(changed, frozenset(new))
         self._count_known(frozenset(rule.name for lane in changed for rule in plan.by_lane[lane]) | frozenset(new), now)
         found: list[Found] = []
+        known = self._known_to(frozenset(new))
         for name in new:
-            found += self._introduce(plan.rules[name], now)
+            found += self._introduce(plan.rules[name], known.get(name, []), now)
         return found, lacking
 
     def _watch_again(self, lanes: frozenset[LaneKey], new: frozenset[str]) -> list[tuple[SeriesKey, ReadingRule]]:
-        """Who watches the known series of these lanes now."""
+        """Who watches the known series of these lanes now. Only what is new is held against each of them."""
         roster = self._roster
+        places = {lane: {rule.name: n for n, rule in enumerate(roster.by_lane[lane])} for lane in lanes}
+        brought = {lane: [rule for rule in roster.by_lane[lane] if rule.name in new] for lane in lanes}
         lacking_now: list[tuple[SeriesKey, ReadingRule]] = []
         for key in dict.fromkeys((*roster.watched, *roster.readings.idle())):
-            if key[:2] not in lanes:
+            place = places.get(key[:2])
+            if place is None:
                 continue
-            rules: list[tuple[ReadingRule, Scope]] = []
-            lacking: list[ReadingRule] = []
-            for rule in roster.by_lane[key[:2]]:
+            before = roster.watched.get(key) or Watched((), ())
+            rules = [(rule, scope) for rule, scope in before.rules if rule.name in place and rule.name not in new]
+            lacking = [rule for rule in before.lacking if rule.name in place and rule.name not in new]
+            for rule in brought[key[:2]]:
                 if not concerns(rule, key[2]):
                     continue
                 scope = scope_of(rule, key[2])
                 if scope is None:
                     lacking.append(rule)
+                    lacking_now.append((key, rule))
                 else:
                     rules.append((rule, scope))
+            rules.sort(key=lambda one: place[one[0].name])
+            lacking.sort(key=lambda rule: place[rule.name])
             roster.watched[key] = Watched(tuple(rules), tuple(lacking))
             if rules:
                 roster.readings.rouse(key)
             else:
                 roster.readings.rest(key)
-            lacking_now += [(key, rule) for rule in lacking if rule.name in new]
         return lacking_now
 
     def _count_known(self, names: frozenset[str], now: float) -> None:
@@ -134,7 +141,16 @@ class Change:
             elif name not in knew:
                 roster.missed.pop(name)
 
-    def _introduce(self, rule: ReadingRule, now: float) -> list[Found]:
+    def _known_to(self, names: frozenset[str]) -> dict[str, list[tuple[SeriesKey, Scope]]]:
+        """The series that each of these rules watches, looked for once for all of them."""
+        known: dict[str, list[tuple[SeriesKey, Scope]]] = {}
+        for key, watched in self._roster.watched.items() if names else ():
+            for rule, scope in watched.rules:
+                if rule.name in names:
+                    known.setdefault(rule.name, []).append((key, scope))
+        return known
+
+    def _introduce(self, rule: ReadingRule, known: list[tuple[SeriesKey, Scope]], now: float) -> list[Found]:
         """What is known already, to a rule that is new."""
         roster, found = self._roster, list[Found]()
         for lane in roster.lanes_of[rule.name]:
@@ -147,10 +163,8 @@ class Change:
                         continue  # how old what was heard may become it says itself
                     roster.missed[rule.name] = True
                 found += unknown(rule, rule.fallback, "stale", text, feed=lane[0])
-        for key, watched in sorted(roster.watched.items(), key=lambda item: item[0]):
-            for its, scope in watched.rules:
-                if its is rule:
-                    found += self._judge_known(rule, scope, key, now)
+        for key, scope in sorted(known, key=lambda one: one[0]):
+            found += self._judge_known(rule, scope, key, now)
         return found
 
     def _judge_known(self, rule: ReadingRule, scope: Scope, key: SeriesKey, now: float) -> list[Found]:
