@@ -92,7 +92,7 @@ def test_a_snapshot_that_comes_in_a_flood_stays_behind_what_is_older(monkeypatch
     assert drained(inbox) == [reading(1), reading(2), snapshot, reading(3)]
 
 
-def test_a_flood_keeps_the_first_lowest_highest_and_last_of_each_series(monkeypatch) -> None:
+def test_a_flood_keeps_the_first_lowest_highest_and_last_of_each_series_and_its_deepest_fall(monkeypatch) -> None:
     monkeypatch.setattr(rooms, "FEED_LANE_MAX", 1)
     inbox = Inbox()
     inbox.put(reading(0))
@@ -103,9 +103,9 @@ def test_a_flood_keeps_the_first_lowest_highest_and_last_of_each_series(monkeypa
     assert events[0] == reading(0)
     for account in ("14", "15"):
         kept = [e for e in events[1:] if dict(e.labels)["account"] == account]
-        assert [e.value for e in kept] == [5, 1, 9, 4]
+        assert [e.value for e in kept] == [5, 7, 1, 9, 4]
         merged = [e.merged for e in kept if e.merged is not None]
-        assert (sum(m.count for m in merged), sum(m.total for m in merged)) == (3, 16)
+        assert (sum(m.count for m in merged), sum(m.total for m in merged)) == (2, 9)
 
 
 def test_a_flood_of_bad_readings_is_bounded_and_counted(monkeypatch) -> None:
@@ -131,7 +131,7 @@ def test_a_flood_of_prices_keeps_each_instruments_first_last_and_the_extremes_of
     assert (kept[0], kept[-1]) == (price(5, 6), replace(flood[-1], merged=kept[-1].merged))
     bids, asks = [e.bid for e in kept if e.bid is not None], [e.ask for e in kept]
     assert (min(bids), max(bids), min(asks), max(asks)) == (4, 8, 2, 9)
-    assert len(kept) <= 8
+    assert len(kept) <= 14
     assert len(kept) + sum(e.merged for e in kept) == len(flood) * 2
 
 

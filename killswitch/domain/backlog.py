@@ -28,10 +28,10 @@ class Backlog:
     """Events that wait, in order of arrival.
 
     Below its limit it drops and merges nothing. At the limit each series keeps its first, lowest, highest and
-    last reading, so that a spike stays a spike; the others are merged into the next one that is kept, which says
-    how many they were and their sum. Bad readings keep the first and the last of each series and reason. What is
-    none of these waits beside them, as it came. So it holds at most its limit and a few of each series, however
-    long a flood lasts; `conflated` counts what was merged.
+    last reading, and both ends of its deepest fall, so that a spike stays a spike; the others are merged into the next
+    one that is kept, which says how many they were and their sum. Bad readings keep the first and the last of each
+    series and reason. What is none of these waits beside them, as it came. So it holds at most its limit and a few of
+    each series, however long a flood lasts; `conflated` counts what was merged.
     """
 
     def __init__(self, limit: int = WAITING_MAX) -> None:
@@ -169,8 +169,10 @@ class _Bunch:
         ends = {0, len(self.kept) - 1}
         for n in range(len(numbers)):
             there = [(number, at) for at, one in enumerate(self.kept) if (number := _numbers(one.event)[n]) is not None]
-            ends |= {min(there)[1], max(there)[1]} if there else set()
-        at = next(at for at in range(len(self.kept)) if at not in ends)
+            ends |= {min(there)[1], max(there)[1], *_deepest_fall(there)} if there else set()
+        at = next((at for at in range(len(self.kept)) if at not in ends), None)
+        if at is None:  # its deepest fall is between others than these
+            return False
         self.kept[at + 1].take_in(self.kept.pop(at))
         return True
 
@@ -186,6 +188,19 @@ class _Bunch:
                 return True
         self.newest_at = max(self.newest_at, min(source_at, event.wall))
         return False
+
+
+def _deepest_fall(there: list[tuple[Number, int]]) -> tuple[int, ...]:
+    """Where it begins and ends; () where nothing falls. Those that are kept have it: the highest is among them."""
+    found: tuple[int, ...] = ()
+    top, deepest = there[0], ZERO
+    for number, at in there:
+        fall = EXACT.subtract(_exact(top[0]), _exact(number))
+        if fall > deepest:
+            deepest, found = fall, (top[1], at)
+        if number > top[0]:
+            top = (number, at)
+    return found
 
 
 def _place(kept: _Kept) -> int:

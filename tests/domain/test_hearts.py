@@ -331,6 +331,25 @@ def test_a_heart_can_be_stale_as_a_whole_too():
     assert edges(bench.until(6.0)) == [("f", 16)]
 
 
+def test_a_feed_that_was_never_heard_is_not_calm_though_it_isnt_late_yet():
+    bench = up(SilenceRule(name="f", owner="desk", scope=SCOPE, feed="heart", older_than_s=5.0))
+    assert "was never heard for 1.0 s since the start" in bench.watch.uncalm("f", (), 1.0)
+    bench.beat(1.0)
+    assert bench.watch.uncalm("f", (), 1.0) is None
+
+
+def test_an_oms_feed_is_heard_as_long_as_any_list_of_it_is_proven():
+    silent = SilenceRule(name="f", owner="desk", scope=SCOPE, feed="positions", older_than_s=5.0)
+    bench = Bench(silent, feeds=(OMS_FEED,))
+    bench.session(1)
+    bench.session(2)
+    bench.orders(14, session=1, at=1.0)
+    bench.positions(14, session=2, at=1.0)
+    for at in range(2, 20):
+        assert bench.heard(2, at=float(at)) == []
+    assert edges(bench.until(24.0)) == [("f", 16)]
+
+
 # --- against a naive look at every instant ------------------------------------------------------------------
 
 STEPS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["beat", "retained", "up", "down"])), max_size=40)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from killswitch.domain.backlog import Backlog
 from killswitch.domain.settings import FeedSpec
+from tests.domain.test_peaks import drawdown
 from tests.domain.test_rates import rate
 from tests.domain.watch_bench import WALL, Bench, edges, labels, rule
 
@@ -19,6 +20,7 @@ RULES = (
     rule("size", absolute=True, above=D(8)),
     rate("count", above=D(12)),
     rate("sum", above=D(40), sum=True),
+    drawdown("drop", fall=D(6), window_s=60.0),
 )
 VALUES = st.integers(0, 10)
 SIGNED = st.integers(-10, 10)
@@ -56,6 +58,7 @@ def seen(bench):
 
 
 @given(rows(VALUES), rows(VALUES), st.booleans())
+@example([], [(14, value, 1) for value in (5, 1, 10, 4, 9)], False)  # a fall between neither end
 @example([], [(14, 1, 1), (14, 2, 1), (14, 0, 1), (14, 1, 0), (14, 0, 0)], True)  # corrected, and back again
 def test_merged_or_not_the_same_rules_trip_for_the_same_series_and_stand_the_same_afterwards(before, flood, timed):
     """What may differ: how often one trips that swings in and out of its limit within the flood."""

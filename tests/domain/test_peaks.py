@@ -213,3 +213,11 @@ def test_a_reading_costs_the_same_however_many_came_before(values):
         undone.append(len(bench.undo._steps))
         bench.undo.commit()
     assert sum(undone) <= 3 * 5000
+
+
+@pytest.mark.parametrize("values", [[5], [5, 4]])
+def test_values_that_come_again_are_one_peak(values):
+    bench = up(drawdown())
+    for n in range(500):
+        bench.var(float(values[n % len(values)]), n * 0.01)
+    assert len(bench.watch._roster.peaks._peaks["r", KEY]) <= 1

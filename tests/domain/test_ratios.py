@@ -408,3 +408,15 @@ def test_what_a_kept_share_is_of_leaves_with_the_oldest_of_its_slice():
         lives.watch.memory.recall(rule, ("rejects", "reject", labels(account=14)), 4.0)
         held = [windows.measure(rule, ("", name, labels(account=14)), at) for name in rule.reads for at in (60.9, 61.1)]
         assert held == [1, 1, 2, 0]
+
+
+def test_the_worst_share_is_kept_while_the_breach_lasts():
+    desk = Desk(ratio(at_least=1))
+    desk.order(1.0)
+    found = [desk.reject(2.0), desk.reject(3.0), desk.order(4.0), desk.order(5.0)]
+    assert [(b.value, b.worst, b.repeated) for (b,) in found] == [
+        ("1", "1", False),
+        ("2", "2", True),
+        ("1", "2", True),
+        ("0.666667", "2", True),
+    ]
