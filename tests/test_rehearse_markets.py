@@ -105,3 +105,45 @@ def test_what_time_alone_told_of_an_oms_is_no_beat_of_its_heart_in_a_replay_eith
     bench.until(20.0)
     assert [name for name, _, _ in bench.tripped] == ["heart", "heart"]
     assert bench.replayed() == bench.tripped
+
+
+def crash():
+    return rule(
+        name="crash", reading="price", above=None, below=D(500), scope=replace(rule().scope, account=21), on_stale=TRIP
+    )
+
+
+def test_a_price_that_comes_on_another_session_after_a_silence_replays_as_no_stale_one():
+    bench = Recorded(crash())
+    bench.session(1, at=1.0)
+    bench.price(2, last=800, at=2.0)
+    bench.session(2, at=3.0)
+    bench.price(1, last=800, at=4.0, session=2)
+    bench.heard(1, at=8.0)
+    bench.price(2, last=900, at=40.0, session=2)  # until now the feed was silent as a whole
+    assert len(bench.tripped) == 1  # the silence
+    assert bench.replayed() == bench.tripped
+
+
+def test_a_price_that_can_be_told_again_after_a_silence_replays_as_no_stale_one():
+    bench = Recorded(crash())
+    bench.session(1, at=1.0)
+    bench.session(2, at=1.0)
+    bench.price(1, last=800, at=2.0, session=2)
+    bench.price(1, at=2.1, session=1)
+    bench.heard(1, at=8.0)
+    bench.price(1, last=900, at=15.0, session=2)
+    before = list(bench.tripped)
+    bench.until(20.0)
+    assert bench.tripped == before
+    assert bench.replayed() == bench.tripped
+
+
+def test_a_list_after_a_silence_replays_all_of_its_rows_as_fresh():
+    bench = Recorded(rule(name="btc", reading="position", where=(("product", "BTC"),), above=D(9000), on_stale=TRIP))
+    bench.session(1, at=1.0)
+    bench.position(row(14, "BTC", 2000), at=2.0)
+    bench.positions(15, row(15, "USD", 0), at=3.0)
+    bench.session(2, at=4.0)
+    bench.positions(14, row(14, "ETH", 2), row(14, "EUR", 1), row(14, "BTC", 2), at=40.0, session=2)
+    assert bench.replayed() == bench.tripped

@@ -310,6 +310,14 @@ class _Lines:
         self._undo.commit()
 
     def _of_oms(self, event: Event, look: Shown, now: float) -> Iterator[Line]:
+        """What the event proves is judged as soon as its line is read: so what it proves comes before that it was
+        heard, and a doubt about what a reading rests on, which is as old as the last look before it, after that.
+        """
+        for rests in look.rests:
+            if not rests.lacks:
+                yield Line(rests, now)
+        if look.held is not None and isinstance(event, PriceSeen):
+            yield Line(Listed(wall=event.wall, session=event.session, what="prices", which=look.held), now)
         match event:
             case Positions() | OpenOrders():
                 what: Literal["positions", "orders"] = "positions" if isinstance(event, Positions) else "orders"
@@ -318,13 +326,17 @@ class _Lines:
                 yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
             case OrderRejected() | TradeSeen() | PriceSeen() | Instruments() if look.alive:
                 yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
-        if look.held is not None and isinstance(event, PriceSeen):
-            yield Line(Listed(wall=event.wall, session=event.session, what="prices", which=look.held), now)
-        yield from self._shown(event, look, now)
+        for rests in look.rests:
+            if rests.lacks:
+                yield Line(rests, now)
+        yield from self._values(event, look, now)
 
     def _shown(self, event: Event, look: Shown, now: float) -> Iterator[Line]:
         for rests in look.rests:
             yield Line(rests, now)
+        yield from self._values(event, look, now)
+
+    def _values(self, event: Event, look: Shown, now: float) -> Iterator[Line]:
         for feed in self._feeds_of[look.oms]:
             for seen in look.seen:
                 yield Line(
