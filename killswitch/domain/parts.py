@@ -45,7 +45,7 @@ class Parts:
         self.desk = Desk(self.outbox, self.undo, restored)
         self.looks = Looks(self.book, self.agenda, self.outbox, self.undo, self.standing)
         self.watch = Watch(
-            settings.feeds, settings.rules, self.undo, self.agenda, now, keeps=True, armed=restored.hearts
+            settings.feeds, settings.watched, self.undo, self.agenda, now, keeps=True, armed=restored.hearts
         )
         self.watch.memory.put_back(restored.kept, now, restored.wall, restored.last_wall)
         self.numbers: Table[str, int] = Table(self.undo)

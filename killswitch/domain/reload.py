@@ -48,7 +48,7 @@ class Reload:
         self._sites(before, new, now, event.wall)
         wanted = Wanted(
             feeds=new.feeds,
-            rules=new.rules,
+            rules=new.watched,
             replaced=event.replaced,
             omses=frozenset(site.name for site in before.sites) - frozenset(self._parts.standing.sites),
             bound=self._parts.rules_of_trips(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
@@ -294,3 +294,12 @@ class Settings:
     fingerprint: str = ""
     panics: tuple[Scope, ...] = ()  # what the buttons trip, where a broker is heard
     mode: Mode = "live"
+
+    @property
+    def watched(self) -> tuple[Rule, ...]:
+        """The rules as they act: in a daemon in shadow all are. So one that becomes live is another rule, and a series
+        that is past its limit then is judged anew, though its edge was the shadow's.
+        """
+        if self.mode == "live":
+            return self.rules
+        return tuple(replace(rule, mode=self.mode) for rule in self.rules)

@@ -360,3 +360,28 @@ def test_an_answer_that_was_on_its_way_to_a_dead_session_is_none():
     assert reload(bench, SETTINGS)
     bench.tell(Answered(wall=bench.wall, call=cancel.call, session=99, answer=OK))
     bench.settle()
+
+
+def test_a_daemon_that_becomes_live_over_a_breach_trips_at_once():
+    """The edge of the breach was the shadow's: the live rule must not wait for the next one."""
+    bench = ruled(settings=replace(RULED, mode="shadow"), trip=False)
+    bench.orders = {1: order(1)}
+    var(bench, 60.0)
+    bench.settle()
+    assert not bench.trips()
+    assert reload(bench, replace(bench.switch._parts.settings, mode="live"))
+    bench.settle()
+    (trip,) = bench.trips()
+    assert (trip.outcome, bench.orders) == ("VERIFIED", {})
+
+
+def test_a_trip_stays_latched_and_waits_for_its_rule_when_the_daemon_goes_into_shadow():
+    bench = ruled()
+    (trip,) = bench.trips()
+    assert reload(bench, replace(bench.switch._parts.settings, mode="shadow"))
+    assert bench.trips() == (trip,)
+    bench.reset(trip.trip)
+    assert not receipt(bench).accepted
+    var(bench, 10.0)
+    bench.reset(trip.trip, "r2")
+    assert receipt(bench).accepted
