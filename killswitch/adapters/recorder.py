@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from killswitch.domain.messages import (
@@ -302,20 +303,20 @@ class _Lines:
                     yield Line(event, now)
             case Tick():
                 for oms in self._feeds_of:
-                    yield from self._shown(event, self._venue.settle(oms, now), now)
+                    look = self._venue.settle(oms, now)
+                    yield from self._rests(look, now)
+                    yield from self._values(event, look, now)
             case _:
-                look = self._venue.take(event, now)
-                if look is not None and look.oms in self._feeds_of:
-                    yield from self._of_oms(event, look, now)
+                taken = self._venue.take(event, now)
+                if taken is not None and taken.oms in self._feeds_of:
+                    yield from self._of_oms(event, taken, now)
         self._undo.commit()
 
     def _of_oms(self, event: Event, look: Shown, now: float) -> Iterator[Line]:
-        """What the event proves is judged as soon as its line is read: so what it proves comes before that it was
-        heard, and a doubt about what a reading rests on, which is as old as the last look before it, after that.
+        """What the event proves is judged as soon as its line is read: so what readings rest on, and what it proves,
+        comes before that it was heard.
         """
-        for rests in look.rests:
-            if not rests.lacks:
-                yield Line(rests, now)
+        yield from self._rests(look, now)
         if look.held is not None and isinstance(event, PriceSeen):
             yield Line(Listed(wall=event.wall, session=event.session, what="prices", which=look.held), now)
         match event:
@@ -326,15 +327,12 @@ class _Lines:
                 yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
             case OrderRejected() | TradeSeen() | PriceSeen() | Instruments() if look.alive:
                 yield Line(Heard(wall=event.wall, oms=look.oms, session=event.session), now)
-        for rests in look.rests:
-            if rests.lacks:
-                yield Line(rests, now)
         yield from self._values(event, look, now)
 
-    def _shown(self, event: Event, look: Shown, now: float) -> Iterator[Line]:
+    def _rests(self, look: Shown, now: float) -> Iterator[Line]:
         for rests in look.rests:
-            yield Line(rests, now)
-        yield from self._values(event, look, now)
+            known_at = self._venue.proofs.known_at((rests.oms, rests.name, rests.labels))
+            yield Line(rests if known_at is None else replace(rests, known_s_ago=now - known_at), now)
 
     def _values(self, event: Event, look: Shown, now: float) -> Iterator[Line]:
         for feed in self._feeds_of[look.oms]:

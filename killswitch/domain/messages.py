@@ -405,7 +405,8 @@ class Listed(Event):
 class RestsOn(Event):
     """Of a recording only: from here on an OMS's reading is as old as the prices of these instruments.
 
-    `instruments`: ids as text, sorted. `lacks`: why it can't be told; "" where it can.
+    `instruments`: ids as text, sorted. `lacks`: why it can't be told; "" where it can. `known_s_ago`: then when it was
+    known last; None: nobody says.
     """
 
     oms: str
@@ -413,6 +414,7 @@ class RestsOn(Event):
     labels: Labels
     instruments: tuple[str, ...]
     lacks: str
+    known_s_ago: float | None = None
 
 
 # --- events: people ----------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ A line says when (`at`, RFC 3339, as the event's adapter stamped it) and what:
 - an OMS session, which proves that a quiet account isn't stale: `oms`, `session`, `saw` ("up", "down",
   "heard", the list "positions" or "orders" of `account`, or "prices" of `instrument` from here on)
 - what an OMS's reading is as old as: `oms`, `reading`, `labels`, `rests_on` (the instruments whose prices it
-  needs), and `lacks`, why it can't be told, where it can't
-- the daemon's own loop, when it stood still (`loop`, "stood still" or "goes on"): in between what had arrived was
-  handled, and nothing judged late
+  needs), and where it can't be told `lacks`, why, and `known_s_ago`, when it was known last
+- our own loop (`loop`, "stood still" or "goes on"): in between, what had arrived was handled, and nothing judged late
 - a start of the daemon (`start`, its name; `armed`: the dead-men that were, as [rule, feed]), and events that are
   missing here (`lost`, how many)
 
@@ -140,9 +139,10 @@ def _said(event: Recorded) -> dict[str, Any]:
         case Listed():
             return {"session": event.session, "saw": event.what, _WHOSE[event.what]: event.which}
         case RestsOn():
-            lacks = {"lacks": event.lacks} if event.lacks else {}
             told = {"oms": event.oms, "reading": event.name, "labels": dict(event.labels)}
-            return told | {"rests_on": list(event.instruments)} | lacks
+            lacks = {"lacks": event.lacks} if event.lacks else {}
+            known = {} if event.known_s_ago is None else {"known_s_ago": event.known_s_ago}
+            return told | {"rests_on": list(event.instruments)} | lacks | known
         case Began():
             armed = {"armed": [list(pair) for pair in event.armed]} if event.armed else {}
             return {"start": event.daemon} | armed
@@ -335,6 +335,7 @@ def _rests_on(keys: _Keys, wall: float) -> RestsOn:
     instruments = keys.take("rests_on")
     if not isinstance(instruments, list) or not all(isinstance(i, str) and 0 < len(i) <= 19 for i in instruments):
         raise RecordingError("rests_on must be a list of instruments")
+    known = keys.take("known_s_ago", None)
     return RestsOn(
         wall=wall,
         oms=keys.text("oms"),
@@ -342,6 +343,7 @@ def _rests_on(keys: _Keys, wall: float) -> RestsOn:
         labels=_labels(keys.take("labels")),
         instruments=tuple(sorted(instruments)),
         lacks=keys.text("lacks", ""),
+        known_s_ago=None if known is None else _float("known_s_ago", known),
     )
 
 
@@ -357,13 +359,10 @@ def _is_pair(pair: object) -> bool:
 
 
 def _loop(keys: _Keys, wall: float) -> LoopStood:
-    match keys.text("loop"):
-        case "stood still":
-            return LoopStood(wall=wall, over=False)
-        case "goes on":
-            return LoopStood(wall=wall, over=True)
-        case _:
-            raise RecordingError('loop must be "stood still" or "goes on"')
+    said = keys.text("loop")
+    if said not in ("stood still", "goes on"):
+        raise RecordingError('loop must be "stood still" or "goes on"')
+    return LoopStood(wall=wall, over=said == "goes on")
 
 
 def _missing(keys: _Keys, wall: float) -> Missing:

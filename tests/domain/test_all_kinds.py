@@ -1,6 +1,7 @@
 """Rules of all kinds side by side: a pass that fails leaves no trace in any of them, and what a rule finds, what
 it answers for a reset, and what is seen of it from outside agree."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 from hypothesis import given, settings
@@ -33,7 +34,7 @@ from tests.domain.test_hearts import deadman
 from tests.domain.test_peaks import drawdown
 from tests.domain.test_rates import rate
 from tests.domain.test_ratios import ratio
-from tests.domain.watch_bench import FALLBACK, IGNORE, TRIP, WALL, btc, labels, market, order, row, rule
+from tests.domain.watch_bench import FALLBACK, IGNORE, TRIP, WALL, Bench, btc, edges, labels, market, order, row, rule
 
 D = Decimal
 FEEDS = (
@@ -270,3 +271,13 @@ def test_what_trips_is_not_calm_at_that_instant_and_what_stands_in_breach_never_
             unknown = [key for key in view.unknown if key or view.series]
             for key in (*view.breaching, *unknown):
                 assert side.watch.uncalm(view.rule, key, at) is not None, (view, key)
+
+
+def test_a_series_that_a_session_proved_and_that_falls_silent_again_is_a_new_breach_at_its_time():
+    bench = Bench(old("old", "position", older_than_s=3.0), feeds=(replace(FEEDS[0], stale_after_s=100.0),))
+    bench.session()
+    bench.positions(14, row(14, "BTC", 1))
+    assert edges(bench.until(3.0)) == [("old", 14)]
+    assert bench.heard(at=4.0) == []  # of the series itself nothing comes
+    assert bench.until(6.999) == []
+    assert edges(bench.until(7.0)) == [("old", 14)]

@@ -180,13 +180,16 @@ class Proofs:
         times = [self.at(oms, PRICES, instrument) for instrument in instruments]
         return None if None in times else min(t for t in times if t is not None)
 
-    def rest(self, told: Told, instruments: frozenset[str], lacks: str) -> bool:
-        """From now on a reading rests on these prices, or can't be told. True: it didn't before."""
+    def rest(self, told: Told, instruments: frozenset[str], lacks: str, known_at: float | None = None) -> bool:
+        """From now on a reading rests on these prices, or can't be told. True: it didn't before.
+
+        `known_at`: when one that lacks something was known last, where that is said.
+        """
         before = self._rests.get(told)
         if before is not None and before.instruments == instruments and before.lacks == lacks:
             return False
-        until = None
-        if lacks and before is not None:
+        until = known_at if lacks else None
+        if lacks and before is not None and until is None:
             until = before.until if before.lacks else self.proven_at(*told)
         self._rests[told] = Rests(instruments, lacks, until)
         needy, bare = self._needy.get(told[:2]) or (0, 0)
@@ -196,6 +199,11 @@ class Proofs:
         bare += (now_is < 0) - (was < 0)
         self._needy[told[:2]] = (needy, bare)
         return True
+
+    def known_at(self, told: Told) -> float | None:
+        """When a reading that lacks something was known last; None for others, and where it never was."""
+        rests = self._rests.get(told)
+        return None if rests is None else rests.until
 
     def oldest(self, told: Told, now: float) -> str:
         """What a sum has that is the oldest, in words; "" for other readings."""

@@ -151,7 +151,7 @@ class Venue:
             case Heard():
                 oms = event.oms
             case RestsOn():
-                return self._rests_on(event)
+                return self._rests_on(event, now)
             case _:
                 return None
         return self._of_session(oms, event, event.session, now)
@@ -345,10 +345,11 @@ class Venue:
         listed = tuple(sorted(instruments))
         return (RestsOn(wall=wall, oms=oms, name=name, labels=labels, instruments=listed, lacks=lacks),)
 
-    def _rests_on(self, event: RestsOn) -> Shown:
+    def _rests_on(self, event: RestsOn, now: float) -> Shown:
         """A recording tells what it rested on; the prices and positions themselves it doesn't hold."""
         told = (event.oms, event.name, event.labels)
-        self.proofs.rest(told, frozenset(event.instruments), event.lacks)
+        known_at = None if event.known_s_ago is None else now - event.known_s_ago
+        self.proofs.rest(told, frozenset(event.instruments), event.lacks, known_at)
         lacks = (Lack(event.name, event.labels, event.lacks),) if event.lacks else ()
         return Shown(event.oms, alive=False, lacks=lacks)
 
