@@ -11,13 +11,15 @@ import pytest
 
 from killswitch.domain.messages import Answer, AnswerKind, Reading
 from killswitch.domain.undo import Agenda, Undo
+from killswitch.domain.watch.plan import Wanted
 from killswitch.domain.watch.rules import Watch
 from tests.domain.bench import OK, SETTINGS, SITE, Bench, scope
 from tests.domain.test_peaks import drawdown
 from tests.domain.test_rates import OFTEN, rate
 from tests.domain.test_ratios import ORDERS, REJECTS, ratio
-from tests.domain.watch_bench import WALL, labels
+from tests.domain.watch_bench import OMS_FEED, VAR_FEED, WALL, labels
 from tests.domain.watch_bench import Bench as WatchBench
+from tests.domain.watch_bench import rule as limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,3 +123,25 @@ def effort_of_a_reading(others: int) -> int:
 
 def test_a_reading_costs_the_same_however_many_rules_do_not_read_it() -> None:
     assert effort_of_a_reading(300) == effort_of_a_reading(0)
+
+
+def reload_effort(*, series: int, rules: int, changed: int, where: bool) -> int:
+    """The calls that a reload takes which changes so many of the rules over so many known series."""
+    held = tuple(limit(f"r{n}", where=(("account", str(n + 1)),) if where else ()) for n in range(rules))
+    bench = WatchBench(*held)
+    bench.up(0.0)
+    for number in range(series):
+        bench.var(1.0, number=number + 1)
+    new = (*(replace(one, above=Decimal(60)) for one in held[:changed]), *held[changed:])
+    return calls_of(lambda: bench.watch.change(Wanted(feeds=(OMS_FEED, VAR_FEED), rules=new), bench.now))
+
+
+def test_a_changed_rule_is_held_only_against_the_series_that_its_where_may_mean() -> None:
+    """A cancel waits for as long as a reload takes: two hundred rules, each of one account, were two seconds of it."""
+    few, many = (reload_effort(series=400, rules=n, changed=n, where=True) for n in (10, 80))
+    assert many - few < 70 * 150
+
+
+def test_beside_a_rule_that_is_changed_the_others_are_only_put_in_order() -> None:
+    alone, many = (reload_effort(series=400, rules=n, changed=1, where=False) for n in (1, 20))
+    assert many - alone < 1.5 * 19 * 400

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.settings import OnUnknown, StaleRule
+from killswitch.domain.settings import OnUnknown, RatioRule, StaleRule
 from killswitch.domain.watch import limit
 from killswitch.domain.watch.doubts import LACKS_LABEL
 from killswitch.domain.watch.findings import Breach, Found, unknown
@@ -17,7 +17,7 @@ from killswitch.domain.watch.readings import Silence
 from killswitch.domain.watch.roster import Watched, bad_text, concerns, scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from killswitch.domain.messages import Labels
     from killswitch.domain.scope import Scope
@@ -88,7 +88,8 @@ class Change:
             roster.began[name] = now
         changed = frozenset(lane for lane, its in plan.by_lane.items() if its != before.by_lane.get(lane))
         lacking = self._watch_again(changed, frozenset(new))
-        self._count_known(frozenset(rule.name for lane in changed for rule in plan.by_lane[lane]) | frozenset(new), now)
+        moved = (name for name, lanes in plan.lanes_of.items() if _is_moved(lanes, before.lanes_of.get(name), gone))
+        self._count_known(frozenset((*new, *moved)), now)
         found: list[Found] = []
         known = self._known_to(frozenset(new))
         for name in new:
@@ -99,7 +100,7 @@ class Change:
         """Who watches the known series of these lanes now. Only what is new is held against each of them."""
         roster = self._roster
         places = {lane: {rule.name: n for n, rule in enumerate(roster.by_lane[lane])} for lane in lanes}
-        brought = {lane: [rule for rule in roster.by_lane[lane] if rule.name in new] for lane in lanes}
+        brought = {lane: _Asked(rule for rule in roster.by_lane[lane] if rule.name in new) for lane in lanes}
         lacking_now: list[tuple[SeriesKey, ReadingRule]] = []
         for key in dict.fromkeys((*roster.watched, *roster.readings.idle())):
             place = places.get(key[:2])
@@ -108,9 +109,7 @@ class Change:
             before = roster.watched.get(key) or Watched((), ())
             rules = [(rule, scope) for rule, scope in before.rules if rule.name in place and rule.name not in new]
             lacking = [rule for rule in before.lacking if rule.name in place and rule.name not in new]
-            for rule in brought[key[:2]]:
-                if not concerns(rule, key[2]):
-                    continue
+            for rule in brought[key[:2]].of(key[2]):
                 scope = scope_of(rule, key[2])
                 if scope is None:
                     lacking.append(rule)
@@ -127,14 +126,25 @@ class Change:
         return lacking_now
 
     def _count_known(self, names: frozenset[str], now: float) -> None:
-        """How many series each of these rules knows; one that knows none is looked at again."""
+        """How many series each of these rules knows; one that knows none is looked at again.
+
+        Each is written once: a write a series would hold the loop for seconds where rules watch ten thousand.
+        """
         roster = self._roster
         roster.paired.drop(lambda at: at[0] in names)
         knew = {name for name in names if roster.known.pop(name)}
-        for key, watched in roster.watched.items():
+        met: dict[str, int] = {}
+        pairs: dict[tuple[str, SeriesKey], list[SeriesKey]] = {}
+        for key, watched in roster.watched.items() if names else ():
             for rule, _ in watched.rules:
                 if rule.name in names:
-                    roster.meet(rule, key)
+                    met[rule.name] = met.get(rule.name, 0) + 1
+                    if isinstance(rule, RatioRule):
+                        pairs.setdefault((rule.name, roster.home(rule, key)), []).append(key)
+        for name in sorted(met):
+            roster.known[name] = met[name]
+        for at, keys in pairs.items():
+            roster.paired[at] = tuple(keys)
         for name in sorted(names):
             if name not in roster.known:
                 self._agenda.set(("watch", "rule", name), max(roster.due(name), now))
@@ -183,3 +193,31 @@ class Change:
             return unknown(rule, scope, "stale", text, labels=key[2], value=value, feed=key[0])
         # No reading came now: nothing is counted, and a value that fell due just now is judged by its age.
         return self._judge.reading(rule, scope, key, series, now, arrived=False)
+
+
+def _is_moved(lanes: tuple[LaneKey, ...], before: tuple[LaneKey, ...] | None, gone: Gone) -> bool:
+    """The rule reads other feeds now, or what one of them said was let go: it may know fewer series."""
+    return lanes != before or any(gone.series(lane) for lane in lanes)
+
+
+class _Asked:
+    """Rules by what their `where` asks for, so that a series meets those only that may watch it."""
+
+    def __init__(self, rules: Iterable[ReadingRule]) -> None:
+        self._of_all: list[ReadingRule] = []
+        self._by_label: dict[str, dict[str, list[ReadingRule]]] = {}
+        for rule in rules:
+            if rule.where:
+                name, text = rule.where[0]
+                self._by_label.setdefault(name, {}).setdefault(text, []).append(rule)
+            else:
+                self._of_all.append(rule)
+
+    def of(self, labels: Labels) -> Iterator[ReadingRule]:
+        """Those that concern a series with these labels, also where it lacks one that they need."""
+        yield from self._of_all
+        held = dict(labels) if self._by_label else {}
+        for name, by_text in self._by_label.items():
+            some = by_text.values() if name not in held else filter(None, [by_text.get(held[name])])
+            for rules in some:
+                yield from (rule for rule in rules if concerns(rule, labels))
