@@ -333,3 +333,12 @@ def test_a_price_costs_the_same_however_many_accounts_and_products_it_does_not_t
     least = cost_of_a_price(1, 1)
     assert cost_of_a_price(200, 1) == least
     assert cost_of_a_price(1, 200) == least
+
+
+def test_equity_rests_on_the_chain_of_the_list_that_holds_now_though_its_worth_is_the_same():
+    bench = known(equity())
+    bench.price(9, 600, 600)
+    bench.instruments(market(9, "BTC", "USD"))
+    assert value(bench) == 1300
+    told = ("prime", "equity", labels(account=14))
+    assert bench.watch._roster.venue.proofs._rests[told].instruments == {"9"}

@@ -459,3 +459,12 @@ def test_the_switch_gives_its_windows_to_be_kept_each_second_and_at_its_end():
     assert [a.body.cause.text for a in tripped] == [
         "var came 4 times, more than 3 readings in 10.0 s (account 14; 0.0 s old)"
     ]
+
+
+def test_of_windows_that_changed_at_once_all_are_told_though_nothing_comes_after(monkeypatch):
+    monkeypatch.setattr(memory_module, "AT_ONCE_MAX", 3)
+    lives = Lives(rate(above=D(1000), per_s=1000.0))
+    for number in range(1, 11):
+        lives.var(1, 10.0, number=number)
+    lives.until(15.0)
+    assert len(lives.rows) == 10

@@ -191,3 +191,11 @@ def test_a_feed_whose_prices_nobody_reads_is_not_stale_for_want_of_them():
         bench.heard(at=float(at))
     view = bench.feed_view("positions")
     assert (view.heard, view.stale, view.age_s) == (True, False, 0.0)
+
+
+@pytest.mark.parametrize(("bid", "ask", "last"), [(0, 0, None), (0, 10, None), (0, 10, 0), (-1, 3, None)])
+def test_0_and_less_are_no_price(bid, ask, last):
+    bench = Bench(crash(), feeds=(OMS_FEED,))
+    bench.session()
+    assert bench.price(25, bid, ask, last) == []
+    assert bench.watch._roster.readings.get(("positions", "price", labels(instrument=25))) is None

@@ -420,3 +420,16 @@ def test_the_worst_share_is_kept_while_the_breach_lasts():
         ("1", "2", True),
         ("0.666667", "2", True),
     ]
+
+
+def test_after_a_restart_a_kept_share_rises_by_itself_though_nothing_is_heard():
+    lives = Lives(ratio(), feeds=(REJECTS, ORDERS))
+    for at, feed, name in [*((n * 1.0, "orders", "order") for n in range(8)), *[(50.0, "rejects", "reject")] * 3]:
+        lives.until(at)
+        event = Reading(feed=feed, name=name, labels=labels(account=14), wall=lives.wall, value=D(1))
+        assert lives.watch.handle(event, at) == ()
+        lives.undo.commit()
+    lives.until(51.0)
+    lives.kill(52.0)
+    assert lives.until(61.999) == []
+    assert edges(lives.until(63.0)) == [("r", 14)]  # 3 of the 5 that are left

@@ -265,3 +265,17 @@ def test_rules_on_feeds_stand_among_the_others_in_the_order_of_the_configuration
     bench = up(stale("a"), silence("b"), stale("c"))
     assert [view.rule for view in bench.watch.view(0.0)[0]] == ["a", "b", "c"]
     assert coverage.uncovered("prime", (14, 16), [silence()], ()) == (14,)
+
+
+@pytest.mark.parametrize("policy", [WARN, TRIP])
+def test_a_series_known_by_what_a_broker_retained_is_unknown_no_more_once_it_speaks(policy):
+    bench = Bench(stale(on_stale=policy), feeds=(replace(VAR_FEED, stale_after_s=3.0),))
+    bench.up(0.0)
+    bench.var(1.0, 1.0, fresh=False, retained=True)
+    found = bench.until(4.0)
+    assert (warned(found), edges(found)) == ((["stale"], []) if policy is WARN else ([], [("r", 99)]))
+    assert bench.rule_view("r").unknown == ((),)
+    assert ("heard_again" in warned(bench.var(1.0, 4.5))) is (policy is WARN)
+    assert bench.rule_view("r").unknown == ()
+    assert bench.watch.uncalm("r", (), 4.5) is None
+    assert edges(bench.until(9.5)) == [("r", 14)]

@@ -317,9 +317,17 @@ class Watch:
             found += [
                 warned("heard_again", rule, lane[0], text)
                 for rule, _ in rules
-                if rule.on_stale is OnUnknown.WARN and not isinstance(rule, StaleRule)
+                if self._is_back(rule) and rule.on_stale is OnUnknown.WARN
             ]
         return found
+
+    def _is_back(self, rule: ReadingRule) -> bool:
+        """Whether a return ends what was said of the rule. Of a stale rule that is only that nothing was ever heard,
+        and ends with its first series; or now, where all that was known of that was what a broker had retained.
+        """
+        if not isinstance(rule, StaleRule):
+            return True
+        return rule.name in self._roster.known and self._roster.missed.pop(rule.name) is not None
 
     def _look_for_series(self, rule: ReadingRule, now: float) -> list[Found]:
         if rule.name in self._roster.known or rule.name in self._roster.missed:
