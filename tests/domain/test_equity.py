@@ -342,3 +342,42 @@ def test_equity_rests_on_the_chain_of_the_list_that_holds_now_though_its_worth_i
     assert value(bench) == 1300
     told = ("prime", "equity", labels(account=14))
     assert bench.watch._roster.venue.proofs._rests[told].instruments == {"9"}
+
+
+def test_equity_is_as_old_as_the_oldest_price_on_its_way_whichever_session_hears_it():
+    bench = Bench(equity(on_stale=TRIP), feeds=(FEED,))
+    bench.session(1)
+    bench.session(2)
+    bench.instruments(BTC, ETH, EUR)
+    bench.positions(14, row(14, "ETH", 100))
+    bench.price(1, 600, 600)
+    bench.price(2, "0.1", "0.1", session=2)
+    assert value(bench) == 6000
+    found = pings(bench, 30.0)  # the second session says nothing any more
+    assert edges(found)[:1] == [("low", 14)] or edges(found)[:1] == [("low", 99)]
+    assert "the price of instrument 2 was not heard" in bench.watch.uncalm("low", labels(account=14), 30.0)
+
+
+def test_equity_that_needs_no_price_is_proven_by_lists_alone_beside_one_that_lacks_its_prices():
+    bench = Bench(equity(on_stale=TRIP), feeds=(FEED,))
+    bench.session(1)
+    bench.session(2)
+    bench.instruments(BTC)
+    bench.price(1, 600, 600, session=2)
+    bench.positions(14, row(14, "USD", 5000))
+    bench.positions(15, row(15, "BTC", 10))
+    bench.end(2)
+    found = pings(bench, 60.0)
+    assert edges(found) == [("low", 15)]
+    assert bench.watch.uncalm("low", labels(account=14), bench.now) is None
+
+
+def test_what_two_sessions_proved_is_as_young_as_the_younger_proof_whichever_ends_last():
+    bench = Bench(equity(), feeds=(FEED,))
+    for session in (1, 2):
+        bench.session(session)
+        bench.positions(14, row(14, "USD", 5000), session=session)
+    bench.heard(2, at=3.0)
+    bench.end(2, at=4.0)
+    bench.end(1, at=5.0)
+    assert bench.watch._roster.venue.proven_at("prime", "equity", labels(account=14)) == 3.0

@@ -9,6 +9,7 @@ from tests.domain.watch_bench import (
     FALLBACK,
     IGNORE,
     TRIP,
+    VAR_FEED,
     WARN,
     Bench,
     account,
@@ -444,3 +445,15 @@ def test_no_lag_whatever_breaks_anything(lag_s):
     bench.var(60.0, 1.0, lag_s=lag_s)
     bench.until(60.0)
     assert bench.rule_view("r").breaching == (labels(account=14),)
+
+
+def test_a_reading_that_took_its_time_makes_its_series_no_older_than_the_one_before_it():
+    bench = Bench(rule(on_stale=TRIP), feeds=(VAR_FEED,))
+    bench.up(0.0)
+    bench.var(1.0, 10.0)
+    bench.var(1.0, 10.0, number=15)
+    bench.var(1.0, 11.0, lag_s=4.5)
+    for at in (12.0, 13.0, 14.0, 14.9):
+        assert bench.var(1.0, at, number=15) == []
+    assert bench.watch.uncalm("r", labels(account=14), 14.9) is None
+    assert edges(bench.var(1.0, 15.5, number=15)) == [("r", 14)]
