@@ -639,6 +639,10 @@ ONE_BY_ONE = [
         ("rule", 1, "scope", "user", "{product}"),
         'rule "var-limit".scope.user: its readings have no label product; there are: account, instrument',
     ),
+    (
+        ("rule", 0, "scope", "account", "{product}"),
+        f"{RULE}.scope.account: the label product of an OMS's readings is no account",
+    ),
     (("rule", 0, "scope", "account", "{a b}"), f"{RULE}.scope.account: {LABEL}"),
     (("rule", 0, "scope", "account", "14"), f"{RULE}.scope.account: {TEMPLATE_PART}"),
     (
@@ -739,6 +743,18 @@ ONE_BY_ONE = [
     (
         ("panic", 0, "topic", "killswitch/command/trip"),
         'panic "desk-button".topic: this topic is one of the daemon\'s own: choose one of another name',
+    ),
+    (
+        ("feed", 1, "topic", "killswitch/event"),
+        'feed "var".topic: this topic is one of the daemon\'s own: choose one of another name',
+    ),
+    (
+        ("feed", 1, {"name": "hearts", "kind": "mqtt", "topic": "killswitch/availability/ks-b", "stale_after_s": 5}),
+        'feed "hearts".topic: this topic is one of the daemon\'s own: choose one of another name',
+    ),
+    (
+        ("feed", 1, "topic", "killswitch/{account}"),
+        'feed "var".topic: this topic is one of the daemon\'s own: choose one of another name',
     ),
     (("panic", 0, "topic", "desk/+"), 'panic "desk-button".topic: it must hold no wildcard (+ or #)'),
     (

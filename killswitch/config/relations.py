@@ -28,6 +28,8 @@ OMS_READINGS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The built-in readings of an OMS feed and their labels."""
 
+OMS_LABELS: Final = frozenset(label for labels in OMS_READINGS.values() for label in labels)
+
 OWN_TOPICS: Final = ("command", "receipt", "trip", "state", "replica", "availability", "event")
 """The levels below the prefix that the daemon and its commands use."""
 
@@ -164,16 +166,19 @@ def _scope(raw: Raw, scope: object, loc: Loc) -> Iterator[Mistake]:
 
 
 def _panics(raw: Raw) -> Iterator[Mistake]:
-    prefix = _table(raw, "mqtt").get("prefix", "killswitch")
     for index, row in enumerate(rows_of(raw, "panic")):
         yield from _scope(raw, row.get("scope"), ("panic", index, "scope"))
-        topic = _text(row, "topic")
-        if isinstance(prefix, str) and any(
-            topic == f"{prefix}/{own}" or topic.startswith(f"{prefix}/{own}/") for own in OWN_TOPICS
-        ):
-            yield Mistake(
-                ("panic", index, "topic"), "this topic is one of the daemon's own: choose one of another name"
-            )
+        yield from _own_topic(raw, row, ("panic", index, "topic"))
+
+
+def _own_topic(raw: Raw, row: Raw, loc: Loc) -> Iterator[Mistake]:
+    """What the daemon says or is told is no source: a feed on its events would hear each event about itself."""
+    prefix, topic = _table(raw, "mqtt").get("prefix", "killswitch"), _text(row, "topic")
+    if not isinstance(prefix, str) or not topic.startswith(f"{prefix}/"):
+        return
+    level = topic.removeprefix(f"{prefix}/").split("/")[0]
+    if level in OWN_TOPICS or labels_of(level):
+        yield Mistake(loc, "this topic is one of the daemon's own: choose one of another name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +203,13 @@ def _feeds(raw: Raw) -> Iterator[Mistake]:
                 yield Mistake(("feed", index, "oms"), "another feed watches this OMS already")
             watched.add(oms)
         elif row.get("kind") in ("mqtt", "websocket") and "reading" not in row:
+            yield from _own_topic(raw, row, ("feed", index, "topic"))
             yield from _heart(row, index)
         elif row.get("kind") == "websocket":
             if "value" not in row:
                 yield Mistake(("feed", index, "value"), "it is required: where the reading stands in a message")
         elif row.get("kind") == "mqtt":
+            yield from _own_topic(raw, row, ("feed", index, "topic"))
             named, paths = labels_of(_text(row, "topic")), _table(row, "labels")
             for label, times in Counter(named).items():
                 if times > 1 and is_label(label):
@@ -323,6 +330,8 @@ def _labels(raw: Raw, row: Raw, index: int, sources: list[_Source]) -> Iterator[
             if is_label(label):
                 needed[label] = ("rule", index, "scope", part)
                 templated = True
+                if label != part and label in OMS_LABELS and all(source.oms for source in mine):
+                    yield Mistake(("rule", index, "scope", part), f"the label {label} of an OMS's readings is no {part}")
     labels = {label for source in mine for label in source.labels}
     for label, loc in needed.items():
         if label not in labels:
