@@ -30,6 +30,7 @@ from killswitch.domain.settings import (
     SilenceRule,
     StaleRule,
 )
+from killswitch.domain.watch.limit import seconds
 from killswitch.domain.watch.readings import lanes_of
 from killswitch.domain.watch.shown import COUNTED
 
@@ -160,25 +161,25 @@ def _trips(rule: Rule) -> str:
         case LimitRule():
             value = f"the size of {rule.reading}" if rule.absolute else rule.reading
             side, limit = ("above", rule.above) if rule.above is not None else ("below", rule.below)
-            lasting = f" for {rule.for_s:g} s" if rule.for_s else ""
+            lasting = f" for {seconds(rule.for_s)}" if rule.for_s else ""
             return f"when {value} is {side} {limit}{lasting}"
         case RateRule(sum=True):
-            return f"when the readings of {rule.reading} in {rule.per_s:g} s add up to more than {rule.above}"
+            return f"when the readings of {rule.reading} in {seconds(rule.per_s)} add up to more than {rule.above}"
         case RateRule():
-            return f"when more than {rule.above} readings of {rule.reading} come in {rule.per_s:g} s"
+            return f"when more than {rule.above} readings of {rule.reading} come in {seconds(rule.per_s)}"
         case DrawdownRule():
-            return f"when {rule.reading} is {rule.fall} or more under its highest in {rule.window_s:g} s"
+            return f"when {rule.reading} is {rule.fall} or more under its highest in {seconds(rule.window_s)}"
         case RatioRule():
             share = f"there are more than {rule.above} readings of {rule.reading} to each of {rule.over}"
             enough = f", of which {rule.at_least} or more came" if rule.at_least > 1 else ""
-            return f"when in {rule.window_s:g} s {share}{enough}"
+            return f"when in {seconds(rule.window_s)} {share}{enough}"
         case StaleRule():
-            return f"when a series of {rule.reading} that was heard isn't any more for {rule.older_than_s:g} s"
+            return f"when a series of {rule.reading} that was heard isn't any more for {seconds(rule.older_than_s)}"
         case SilenceRule():
-            return f"when nothing of it is heard for {rule.older_than_s:g} s"
+            return f"when nothing of it is heard for {seconds(rule.older_than_s)}"
         case DeadmanRule():
             since = "from the start on" if rule.arm == "start" else "once it was heard for the first time"
-            return f"when no beat of it is heard for {rule.silent_s:g} s, {since}"
+            return f"when no beat of it is heard for {seconds(rule.silent_s)}, {since}"
         case _:
             assert_never(rule)
 

@@ -307,6 +307,8 @@ def recordings(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
+            if path.exists() and not path.is_file():  # a pipe can't be read twice, and it is: for when it begins
+                raise UnreadableRecording(f"{path}: it is no regular file")
             files.append(path)
             continue
         inside = [f for f in path.iterdir() if f.is_file() and _is_named(f.name)]

@@ -238,7 +238,7 @@ def _rule(rule: Said) -> str:
     parts = [f"{_text(rule, 'rule')}: {shown}, limit {_text(rule, 'limit')}, {_count(rule, 'series')} series"]
     parts += ["SHADOW"] if rule.get("mode") == "shadow" else []
     parts += [f"worst {_labels(worst)}"] if isinstance(worst, dict) and worst else []
-    parts += [f"IN BREACH {'; '.join(_labels(row) or 'without labels' for row in breaching)}"] if breaching else []
+    parts += [f"IN BREACH {'; '.join(_labels(row) or 'as a whole' for row in breaching)}"] if breaching else []
     parts += [f"unknown {'; '.join(_labels(row) or 'as a whole' for row in unknown)}"] if unknown else []
     parts += [f"{_count(rule, 'warming')} warming"] if rule.get("warming") else []
     parts += ["not armed before its first beat"] if rule.get("armed") is False else []

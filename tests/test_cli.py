@@ -321,10 +321,10 @@ def test_a_refused_reset_says_what_to_do():
 def test_the_status_of_a_rule_names_each_series_and_the_rule_as_a_whole():
     labels = {"account": "14", "instrument": "25"}
     rule = {"rule": "var-limit", "limit": "above 9", "series": 1, "headroom": -0.5, "worst": labels}
-    said = terminal.status({"rules": [rule | {"breaching": [labels], "unknown": [labels, {}]}]})
+    said = terminal.status({"rules": [rule | {"breaching": [labels, {}], "unknown": [labels, {}]}]})
     assert " ".join(said.split("Rules\n")[1].split()) == (
         "var-limit: headroom -50%, limit above 9, 1 series, worst account 14 instrument 25, IN BREACH account 14 "
-        "instrument 25, unknown account 14 instrument 25; as a whole"
+        "instrument 25; as a whole, unknown account 14 instrument 25; as a whole"
     )
 
 
@@ -352,6 +352,24 @@ def test_a_broker_that_is_not_there_is_said_and_ends_with_3(tmp_path):
         assert (code, "the broker could not be reached" in errors) == (3, True)
     code, _, errors = home.invoke("status")
     assert (code, "neither HTTP nor the broker answers" in errors) == (3, True)
+
+
+def test_a_watch_goes_on_while_nobody_answers_and_ends_well_with_ctrl_c(tmp_path):
+    home = Home(tmp_path, broker=f"mqtt://127.0.0.1:{free_port()}")
+    argv = [sys.executable, "-m", "killswitch", "status", "--watch", "--config", str(home.config)]
+    watching = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        looks = 0
+        while looks < 2:
+            line = watching.stdout.readline()
+            assert line, watching.communicate()
+            looks += line.startswith("neither HTTP nor the broker answers")
+        watching.send_signal(signal.SIGINT)
+        _, errors = watching.communicate(timeout=60)
+    finally:
+        watching.kill()
+        watching.wait()
+    assert (watching.returncode, "Traceback" in errors) == (0, False)
 
 
 def test_a_status_that_another_program_answers_is_not_believed(tmp_path):

@@ -403,9 +403,12 @@ def test_what_can_t_be_read_or_belongs_to_nobody_is_said(config, tmp_path):
     assert killswitch("replay", "--config", config, tmp_path / "none.jsonl")[0] == 2
     (tmp_path / "empty").mkdir()
     assert killswitch("replay", "--config", config, tmp_path / "empty")[0] == 2
+    os.mkfifo(tmp_path / "pipe")  # it can't be read twice, and nothing of it would have been heard
+    code, _, err = killswitch("replay", "--config", config, tmp_path / "pipe")
+    assert (code, "it is no regular file" in err) == (2, True)
     file = recording(tmp_path, var(0, 1), said(1, reading="vra", labels={}, value=1), said(2, lost=5))
     _, err = replayed(config, file)
-    assert "vra: 1 readings belong to no feed" in err
+    assert "vra: 1 reading belongs to no feed" in err
     assert "5 events were not recorded" in err
 
 

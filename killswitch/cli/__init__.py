@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from killswitch import __version__
-from killswitch.cli import rehearse, trip
+from killswitch.cli import rehearse, status, trip
 from killswitch.cli.options import (
     DONE,
     NO,
@@ -54,6 +54,7 @@ cli.add_command(trip.trip)
 cli.add_command(trip.reset)
 cli.add_command(rehearse.test)
 cli.add_command(rehearse.replay)
+cli.add_command(status.status)
 
 
 def main() -> None:
@@ -135,36 +136,6 @@ def check(ctx: click.Context, config: str | None, as_json: bool, listing: bool) 
 
 
 # --- looking ------------------------------------------------------------------------------------------------
-
-
-@cli.command()
-@config_option
-@json_option
-@click.pass_context
-def status(ctx: click.Context, config: str | None, as_json: bool) -> None:
-    """Trips, rules with headroom, feeds with age, sessions."""
-    loaded = loaded_config(config)
-    from killswitch import remote, terminal  # noqa: PLC0415
-
-    try:
-        said = remote.state(loaded)
-    except remote.NotReached as error:
-        why = str(error)
-    else:
-        echo_json(said) if as_json else click.echo(terminal.status(said))
-        return
-    click.echo(terminal.wrapped(f"{why}; asking the broker for what it retains"), err=True)
-    try:
-        kept = asyncio.run(remote.retained_state(loaded))
-    except remote.NotReached as error:
-        end(UNREACHED, f"neither HTTP nor the broker answers: {error}")
-    if as_json:
-        echo_json({"state": kept.state, "trips": [terminal.trip_fields(seen) for seen in kept.trips]})
-    else:
-        click.echo(terminal.retained(kept.state, kept.trips))
-    if kept.state in (None, "unknown"):
-        end(UNREACHED, "no daemon is connected to the broker: what is retained may be old")
-    ctx.exit(DONE)
 
 
 @cli.group()

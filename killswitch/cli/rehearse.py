@@ -89,6 +89,8 @@ def replay(ctx: click.Context, files: tuple[Path, ...], config: str | None, as_j
     path = find_config(config, os.environ)
     click.echo(f"configuration: {shown(str(path))}", err=True)
     rules = _loaded_rules(path)
+    if html is not None:
+        _try_out(html)
     picture = None if html is None else _picture(rules)
     rehearsal = rehearse.Rehearsal(rules, picture)
     trips = 0
@@ -127,9 +129,23 @@ def _picture(rules: Rules) -> Picture:
     return Picture(rules.rules)
 
 
+def _beside(out: Path) -> Path:
+    return out.with_name(f".{out.name}.{os.getpid()}")
+
+
+def _try_out(out: Path) -> None:
+    """A place that can't be written is said before the recording is read, which may take long."""
+    beside = _beside(out)
+    try:
+        beside.touch()
+        beside.unlink()
+    except OSError as error:
+        end(USAGE, f"{out}: it can't be written ({error.strerror or type(error).__name__})")
+
+
 def _draw(picture: Picture, out: Path, files: list[Path], lines: int) -> None:
     """The whole page or none: it is put beside its place first."""
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    beside = _beside(out)
     try:
         beside.write_text(picture.html([file.name for file in files], lines), "utf-8")
         beside.replace(out)
@@ -141,11 +157,17 @@ def _draw(picture: Picture, out: Path, files: list[Path], lines: int) -> None:
 
 def _remark(rehearsal: Rehearsal, lines: int, trips: int) -> None:
     """What is to be known about the result, on stderr."""
-    click.echo(f"{lines:,} lines, {trips:,} trips", err=True)
+    click.echo(f"{_counted(lines, 'line')}, {_counted(trips, 'trip')}", err=True)
     for name, count in sorted(rehearsal.strangers.items()):
-        click.echo(f"{shown(name)}: {count:,} readings belong to no feed of this configuration", err=True)
+        belong = "belongs" if count == 1 else "belong"
+        click.echo(f"{shown(name)}: {_counted(count, 'reading')} {belong} to no feed of this configuration", err=True)
     if rehearsal.missing:
-        click.echo(f"{rehearsal.missing:,} events were not recorded: trips may be missing", err=True)
+        were = "was" if rehearsal.missing == 1 else "were"
+        click.echo(f"{_counted(rehearsal.missing, 'event')} {were} not recorded: trips may be missing", err=True)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 class _Progress:

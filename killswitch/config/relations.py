@@ -331,7 +331,9 @@ def _labels(raw: Raw, row: Raw, index: int, sources: list[_Source]) -> Iterator[
                 needed[label] = ("rule", index, "scope", part)
                 templated = True
                 if label != part and label in OMS_LABELS and all(source.oms for source in mine):
-                    yield Mistake(("rule", index, "scope", part), f"the label {label} of an OMS's readings is no {part}")
+                    yield Mistake(
+                        ("rule", index, "scope", part), f"the label {label} of an OMS's readings is no {part}"
+                    )
     labels = {label for source in mine for label in source.labels}
     for label, loc in needed.items():
         if label not in labels:

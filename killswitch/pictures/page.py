@@ -40,6 +40,8 @@ svg .limit { stroke: var(--limit); } svg path.limit { stroke-dasharray: 7 5; str
 svg .trip line { stroke: var(--trip); stroke-opacity: 0.6; } svg .trip path { fill: var(--trip); }
 svg .warning path { fill: var(--warn); } svg .unknown rect { fill: var(--unknown); }
 svg .start line { stroke: var(--start); stroke-dasharray: 2 4; }
+@media screen and (max-width: 700px) { body { padding: 16px 12px 40px; } svg.chart { min-width: 640px; }
+  .t { white-space: normal; } th, td { padding-right: 10px; } }
 .key { display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 4px 0 0; padding: 0; list-style: none;
   font-size: 13.5px; }
 .key i { display: inline-block; width: 18px; height: 0; border-top: 3px solid; vertical-align: middle;

@@ -155,7 +155,8 @@ class Picture:
         ]
         if drawn or held.trips:
             title = f"Rule {rule.name}: {_watched(rule)} over time, its limit, warnings and trips"
-            parts += [svg(title, lines, self._marks(held), self._began or 0.0, self._ended), _key(names, drawn, held)]
+            chart = svg(title, lines, self._marks(held), self._began or 0.0, self._ended)
+            parts += [f'<div class="wide">{chart}</div>', _key(names, drawn, held)]
         if not drawn and not isinstance(rule, FeedRule):
             parts.append('<p class="quiet">No reading of it is in the recording.</p>')
         return "\n".join([*parts, *_rows(rule, held)])
@@ -229,7 +230,7 @@ def _rows(rule: Rule, held: _Rule) -> list[str]:
     if warned:
         count = sum(held.counts.values())
         kinds_of = ", ".join(f"{number:,} {kind.replace('_', ' ')}" for kind, number in sorted(held.counts.items()))
-        said = f"<summary>{count:,} warnings: {escape(kinds_of)}</summary>"
+        said = f"<summary>{count:,} warning{'s' if count > 1 else ''}: {escape(kinds_of)}</summary>"
         rows = table(("Warned at (UTC)", "What", "Why"), warned)
         parts += ["<details>", said, rows, *_more(count, len(warned)), "</details>"]
     return parts

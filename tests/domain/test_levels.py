@@ -94,7 +94,7 @@ def test_a_rate_warns_of_how_many_came_and_again_after_time_alone_took_it_back()
     bench.up(0.0)
     found = [[f.text for f in bench.var(1.0, 1.0)] for _ in range(10)]
     assert [len(part) for part in found] == [0, 0, 0, 0, 1, 0, 0, 0, 1, 0]
-    text = "rule r: var came 9 times and has used 90 % of its limit, more than 10 readings in 10.0 s "
+    text = "rule r: var came 9 times and has used 90 % of its limit, more than 10 readings in 10 s "
     assert found[8] == [f"{text}(account 14; 0.0 s old)"]
     assert edges(bench.var(1.0, 1.0)) == [("r", 14)]
     found = [warned(bench.var(1.0, 20.0)) for _ in range(5)]
@@ -122,7 +122,7 @@ def test_a_drawdown_warns_of_how_far_it_fell_and_again_after_its_peak_left_the_w
     ]
     assert warned(bench.var(91.0, 100.0)) == []  # 100 left long ago
     (found,) = bench.var(82.0, 101.0)
-    text = "var 82.0 is 9.0 under 91.0 and has used 90 % of its limit, 10 or more under its highest in 60.0 s"
+    text = "var 82.0 is 9.0 under 91.0 and has used 90 % of its limit, 10 or more under its highest in 60 s"
     assert found.text == f"rule r: {text} (account 14; 0.0 s old)"
 
 
@@ -133,7 +133,7 @@ def test_a_ratio_warns_of_its_share_once_there_are_enough_and_names_no_single_fe
     (found,) = desk.order(2.0)
     text = "reject came 1 times to 4 of order, a share of 0.25 and has used 50 % of its limit"
     assert (found.kind, found.feed) == ("near_limit", None)
-    assert found.text.startswith(f"rule r: {text}, above 0.5 of order in 60.0 s with 4 or more")
+    assert found.text.startswith(f"rule r: {text}, above 0.5 of order in 60 s with 4 or more")
     assert desk.order(3.0) == []  # 0.2 of 0.5 lets go: it is 40 %
     assert desk.reject(4.0) != []
     assert warned(desk.order(5.0)) == []

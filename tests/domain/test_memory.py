@@ -141,7 +141,7 @@ def test_a_window_that_was_whole_is_whole_after_a_restart_and_another_warms_up()
     lives.var(0, 16.0)
     lives.var(0, 16.0, number=15)
     assert lives.view().warming == 1
-    assert lives.watch.uncalm("r", labels(account=15), 16.0).startswith("var is warming: its window of 10.0 s is whole")
+    assert lives.watch.uncalm("r", labels(account=15), 16.0).startswith("var is warming: its window of 10 s is whole")
     assert lives.watch.uncalm("r", labels(account=14), 21.5) is None
 
 
@@ -154,7 +154,7 @@ def test_a_window_that_was_not_whole_goes_on_warming_from_where_it_was():
     lives.up(8.5)
     lives.var(1, 9.0)
     said = lives.watch.uncalm("r", labels(account=14), 9.0)
-    assert said == "var is warming: its window of 10.0 s is whole in 6.0 s (account 14; feed var)"
+    assert said == "var is warming: its window of 10 s is whole in 6.0 s (account 14; feed var)"
 
 
 def test_what_nobody_watched_for_more_than_a_quarter_of_its_length_warms_up_with_what_was_kept_in_it():
@@ -457,7 +457,7 @@ def test_the_switch_gives_its_windows_to_be_kept_each_second_and_at_its_end():
     after = switch(Restored(kept=(keep, last), wall=WALL + 3), now=3.0)
     tripped = [a for a in some(after, 1, 4.0, WALL + 4) if isinstance(a, Record) and isinstance(a.body, Tripped)]
     assert [a.body.cause.text for a in tripped] == [
-        "var came 4 times, more than 3 readings in 10.0 s (account 14; 0.0 s old)"
+        "var came 4 times, more than 3 readings in 10 s (account 14; 0.0 s old)"
     ]
 
 

@@ -35,7 +35,7 @@ def test_exactly_the_fall_trips_and_just_under_it_does_not():
     assert [bench.var(value, at) for at, value in ((1.0, 95.0), (2.0, 102.0), (3.0, 92.00001))] == [[], [], []]
     (breach,) = bench.var(92.0, 4.0)
     assert (breach.kind, breach.value, breach.worst, breach.repeated) == ("drawdown", "10.0", "10.0", False)
-    text = "var 92.0 is 10.0 under 102.0, 10 or more under its highest in 60.0 s (account 14; 0.0 s old)"
+    text = "var 92.0 is 10.0 under 102.0, 10 or more under its highest in 60 s (account 14; 0.0 s old)"
     assert breach.text == text
 
 
@@ -107,9 +107,9 @@ def test_headroom_breach_and_calm_are_those_of_now_though_nothing_came():
     bench.var(85.0, 5.0)
     view = bench.rule_view("r")
     assert (view.headroom, view.breaching, view.kind) == (-0.5, (labels(account=14),), "drawdown")
-    assert view.limit == "10 or more under its highest in 60.0 s"
+    assert view.limit == "10 or more under its highest in 60 s"
     said = bench.watch.uncalm("r", labels(account=14), 64.9)
-    assert said == "var 85.0 is 15.0 under 100.0, 10 or more under its highest in 60.0 s (account 14; 59.9 s old)"
+    assert said == "var 85.0 is 15.0 under 100.0, 10 or more under its highest in 60 s (account 14; 59.9 s old)"
     bench.until(65.0)
     view = bench.rule_view("r")
     assert (view.headroom, view.breaching) == (1.0, ())
@@ -122,7 +122,7 @@ def test_a_window_that_is_not_whole_yet_is_warming_and_no_reset():
     bench.var(1.0, 6.0)
     assert bench.rule_view("r").warming == 1
     said = bench.watch.uncalm("r", labels(account=14), 6.0)
-    assert said == "var is warming: its window of 60.0 s is whole in 59.0 s (account 14; feed var)"
+    assert said == "var is warming: its window of 60 s is whole in 59.0 s (account 14; feed var)"
     bench.until(65.0)
     assert bench.rule_view("r").warming == 0
 

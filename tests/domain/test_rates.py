@@ -35,14 +35,14 @@ def test_the_reading_that_is_one_too_many_trips_and_says_so():
     assert [bench.var(1.0, at) for at in (1.0, 2.0, 3.0)] == [[], [], []]
     (breach,) = bench.var(1.0, 4.0)
     assert (breach.kind, breach.value, breach.worst, breach.repeated) == ("rate", "4", "4", False)
-    assert breach.text == "var came 4 times, more than 3 readings in 10.0 s (account 14; 0.0 s old)"
+    assert breach.text == "var came 4 times, more than 3 readings in 10 s (account 14; 0.0 s old)"
 
 
 def test_a_sum_trips_when_it_is_above_and_at_it_is_inside():
     bench = up(rate(sum=True))
     assert bench.var(3.0, 1.0) == []
     (breach,) = bench.var(0.25, 2.0)
-    assert breach.text == "var adds up to 3.25, above 3 in sum over 10.0 s (account 14; 0.0 s old)"
+    assert breach.text == "var adds up to 3.25, above 3 in sum over 10 s (account 14; 0.0 s old)"
 
 
 def test_a_reading_is_in_the_window_until_per_s_went_by_and_not_at_that_instant():
@@ -100,11 +100,11 @@ def test_headroom_breach_and_calm_are_those_of_now_though_nothing_came():
     assert bench.rule_view("r").headroom == pytest.approx(-2 / 3)
     assert bench.rule_view("r").breaching == (labels(account=14),)
     said = bench.watch.uncalm("r", labels(account=14), 25.0)
-    assert said == "var came 5 times, more than 3 readings in 10.0 s (account 14; 1.0 s old)"
+    assert said == "var came 5 times, more than 3 readings in 10 s (account 14; 1.0 s old)"
     bench.until(32.0)
     view = bench.rule_view("r")
     assert (view.headroom, view.breaching, view.kind) == (0.0, (), "rate")
-    assert view.limit == "more than 3 readings in 10.0 s"
+    assert view.limit == "more than 3 readings in 10 s"
     assert bench.watch.uncalm("r", labels(account=14), 32.0) is None
 
 
@@ -114,7 +114,7 @@ def test_a_window_that_is_not_whole_yet_is_warming_and_no_reset():
     bench.var(1.0, 6.0)
     assert (bench.rule_view("r").warming, bench.rule_view("limit").warming) == (1, 0)
     said = bench.watch.uncalm("r", labels(account=14), 6.0)
-    assert said == "var is warming: its window of 10.0 s is whole in 9.0 s (account 14; feed var)"
+    assert said == "var is warming: its window of 10 s is whole in 9.0 s (account 14; feed var)"
     assert bench.watch.uncalm("limit", labels(account=14), 6.0) is None
     bench.until(15.0)
     assert bench.rule_view("r").warming == 0
@@ -200,6 +200,11 @@ def test_a_breach_that_time_began_and_ended_before_anybody_was_woken_trips_all_t
     bench.now = 10.6  # 4.0 from 10.5 on, 1.5 from 10.501 on
     assert edges(bench.until(10.6)) == [("r", 14)]
     assert bench.rule_view("r").breaching == ()
+
+
+def test_a_time_is_told_as_it_was_configured():
+    for per_s, said in ((0.25, "0.25 s"), (10.0, "10 s"), (2_592_000.0, "2592000 s"), (1e-05, "0.00001 s")):
+        assert up(rate(per_s=per_s)).rule_view("r").limit == f"more than 3 readings in {said}"
 
 
 def test_a_sum_grows_when_what_is_below_0_leaves_whatever_left_before_it():

@@ -60,7 +60,7 @@ def test_the_reading_that_takes_the_share_above_its_limit_trips_and_says_so():
     assert (breach.kind, breach.value, breach.worst, breach.repeated) == ("ratio", "0.75", "0.75", False)
     assert breach.scope.account == 14
     assert breach.text == (
-        "reject came 3 times to 4 of order, a share of 0.75, above 0.5 of order in 60.0 s with 4 or more "
+        "reject came 3 times to 4 of order, a share of 0.75, above 0.5 of order in 60 s with 4 or more "
         "(account 14; 0.0 s old)"
     )
 
@@ -195,7 +195,7 @@ def test_a_rule_that_has_heard_one_of_the_two_knows_its_series():
     desk.order(1.0)
     view = desk.rule_view("r")
     assert (view.series, view.headroom, view.kind) == (1, 1.0, "ratio")
-    assert view.limit == "above 0.5 of order in 60.0 s with 4 or more"
+    assert view.limit == "above 0.5 of order in 60 s with 4 or more"
     assert desk.until(999.0) == []
     assert warned(desk.until(1000.0)) == ["stale"]  # the other feed was never heard
 
@@ -231,7 +231,7 @@ def test_a_window_that_is_not_whole_yet_of_either_feed_is_warming_and_no_reset()
     desk.feed(desk.reading(1, feed="rejects", name="reject"), 61.0)
     assert desk.rule_view("r").warming == 1
     said = desk.watch.uncalm("r", labels(account=14), 61.0)
-    assert said == "reject over order is warming: its window of 60.0 s is whole in 29.0 s (account 14; feed rejects)"
+    assert said == "reject over order is warming: its window of 60 s is whole in 29.0 s (account 14; feed rejects)"
     desk.until(90.0)
     assert desk.rule_view("r").warming == 0
 

@@ -92,7 +92,7 @@ def test_each_kind_of_limit_has_its_sentence(more, value, text):
 def test_a_breach_that_had_to_last_says_so_and_a_lag_is_age():
     bench = up(rule(for_s=2.0))
     bench.var(51.0, 1.0, lag_s=0.5)
-    text = "var 51.0 has been above 50.0 for 2.0 s (account 14; 2.5 s old)"
+    text = "var 51.0 has been above 50.0 for 2 s (account 14; 2.5 s old)"
     assert [b.text for b in bench.until(3.0)] == [text]
 
 

@@ -180,7 +180,7 @@ async def test_a_fall_of_exactly_its_limit_trips_and_a_smaller_one_does_not(tmp_
         assert (cause["rule"], cause["kind"], cause["last"]) == ("drop", "drawdown", "10.0")
         (rule,) = (await house.state())["rules"]
         assert (rule["kind"], rule["warming"], rule["headroom"]) == ("drawdown", 2, 0)
-        assert rule["limit"] == "10 or more under its highest in 60.0 s"
+        assert rule["limit"] == "10 or more under its highest in 60 s"
         await house.metric("killswitch_trips_total{kind=drawdown,rule=drop}", 1)
 
 

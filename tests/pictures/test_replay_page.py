@@ -93,10 +93,10 @@ def test_of_many_series_those_nearest_to_the_limit_are_drawn_and_the_rest_counte
 
 
 def test_a_page_that_can_t_be_written_is_a_mistake_and_leaves_nothing(config, tmp_path):
-    file = recording(tmp_path, var(0, 1))
+    file = recording(tmp_path, var(0, 200), '{"at":1}', var(1, 1))
     out = tmp_path / "not-there" / "out.html"
-    code, _, err = killswitch("replay", "--html", out, "--config", config, file)
-    assert code == 2
+    code, shown, err = killswitch("replay", "--html", out, "--config", config, file)
+    assert (code, shown) == (2, "")  # said before the recording is read, which may take long
     assert "it can't be written" in err
     assert not out.parent.exists()
 
@@ -191,6 +191,19 @@ def test_a_heart_s_line_climbs_to_its_limit_and_a_share_is_one_line(config, tmp_
     assert "no beat for 5 s" in words
     assert "feed engine, least headroom 0.0 %" in words
     assert "account 14, least headroom 0.0 %" in words  # 1 of 2 is the limit itself
+
+
+def test_a_heart_that_is_not_armed_yet_was_never_near_its_limit(config, tmp_path):
+    config.write_text(config.read_text() + HEARTS.replace("[[rule]]", '[[rule]]\narm = "first"', 1))
+    file = recording(tmp_path, var(0, 9), said(60, feed="engine", beat="live"), said(61, feed="engine", beat="live"))
+    words = " ".join(" ".join(Page(drawn(config, tmp_path, file)).words).split())
+    assert "feed engine, least headroom 80.0 %" in words
+
+
+def test_a_chart_is_as_wide_as_it_needs_to_be_read_and_scrolls_where_the_screen_is_not(config, tmp_path):
+    page = drawn(config, tmp_path, recording(tmp_path, var(0, 9), var(1, 9)))
+    assert '<div class="wide"><svg class="chart"' in page
+    assert "svg.chart { min-width: 640px; }" in page
 
 
 def test_a_label_turns_no_writing_round_and_brings_in_no_control_character():

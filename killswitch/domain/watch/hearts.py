@@ -42,9 +42,9 @@ def in_words(rule: FeedRule) -> str:
     """Its limit."""
     match rule:
         case SilenceRule():
-            return f"not heard for {rule.older_than_s:g} s"
+            return f"not heard for {limit.seconds(rule.older_than_s)}"
         case DeadmanRule():
-            return f"no beat for {rule.silent_s:g} s"
+            return f"no beat for {limit.seconds(rule.silent_s)}"
         case _:
             assert_never(rule)
 
@@ -258,7 +258,7 @@ class Hearts:
             said = f"feed {rule.feed} was never heard for {silent:.1f} s since the start"
         else:
             said = f"feed {rule.feed} was not heard for {silent:.1f} s"
-        return f"{said}, the limit is {rule.older_than_s:g} s"
+        return f"{said}, the limit is {limit.seconds(rule.older_than_s)}"
 
     # --- hearts --------------------------------------------------------------------------------------------
 
@@ -315,14 +315,15 @@ class Hearts:
 
     def _heart_text(self, rule: DeadmanRule, silent: Decimal) -> str:
         since = "" if rule.feed in self._beats else " since the start"
-        return f"the heart of feed {rule.feed} did not beat for {silent:.1f} s{since}, the limit is {rule.silent_s:g} s"
+        most = limit.seconds(rule.silent_s)
+        return f"the heart of feed {rule.feed} did not beat for {silent:.1f} s{since}, the limit is {most}"
 
     def _unknown_text(self, rule: DeadmanRule, silent: Decimal) -> str:
         since = "" if rule.feed in self._beats else " since the start"
         link = "was down meanwhile" if self._lines[rule.feed].up else "is down"
         return (
             f"nobody knows whether the heart of feed {rule.feed} beats: not heard for {silent:.1f} s{since}, "
-            f"the limit is {rule.silent_s:g} s, and our own link to it {link}"
+            f"the limit is {limit.seconds(rule.silent_s)}, and our own link to it {link}"
         )
 
     # --- looking from outside ------------------------------------------------------------------------------
@@ -331,6 +332,8 @@ class Hearts:
         """How the feed stands to each rule on it."""
         found = []
         for rule in self._of_feed.get(feed, ()):
+            if isinstance(rule, DeadmanRule) and rule.name not in self._armed:
+                continue  # its silence means nothing yet
             most_s = rule.older_than_s if isinstance(rule, SilenceRule) else rule.silent_s
             silent = max(self._silent_s(rule, now), limit.ZERO)
             share = ages.share_left(most_s, silent)

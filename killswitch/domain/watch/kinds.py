@@ -156,21 +156,21 @@ def subject(rule: ReadingRule) -> str:
 
 
 def in_words(rule: ReadingRule) -> str:
-    """Its limit, such as "above 50.0" or "more than 100 readings in 10.0 s"."""
+    """Its limit, such as "above 50.0" or "more than 100 readings in 10 s"."""
     match rule:
         case LimitRule():
             return limit.in_words(rule)
         case RateRule(sum=True):
-            return f"above {limit.plain(rule.above)} in sum over {rule.per_s:.1f} s"
+            return f"above {limit.plain(rule.above)} in sum over {limit.seconds(rule.per_s)}"
         case RateRule():
-            return f"more than {limit.plain(rule.above)} readings in {rule.per_s:.1f} s"
+            return f"more than {limit.plain(rule.above)} readings in {limit.seconds(rule.per_s)}"
         case DrawdownRule():
-            return f"{limit.plain(rule.fall)} or more under its highest in {rule.window_s:.1f} s"
+            return f"{limit.plain(rule.fall)} or more under its highest in {limit.seconds(rule.window_s)}"
         case RatioRule():
             enough = f" with {rule.at_least} or more" if rule.at_least > 1 else ""
-            return f"above {limit.plain(rule.above)} of {rule.over} in {rule.window_s:.1f} s{enough}"
+            return f"above {limit.plain(rule.above)} of {rule.over} in {limit.seconds(rule.window_s)}{enough}"
         case StaleRule():
-            return f"not heard for {rule.older_than_s:g} s"
+            return f"not heard for {limit.seconds(rule.older_than_s)}"
         case _:
             assert_never(rule)
 
@@ -183,7 +183,8 @@ def sentence(rule: ReadingRule, measured: Measured, labels: Labels, age_s: float
         case RateRule() | DrawdownRule() | RatioRule():
             said = f"{told(rule, measured)}, {in_words(rule)}"
         case StaleRule():
-            said = f"{rule.reading} was not heard for {measured.amount:.1f} s, the limit is {rule.older_than_s:g} s"
+            most = limit.seconds(rule.older_than_s)
+            said = f"{rule.reading} was not heard for {measured.amount:.1f} s, the limit is {most}"
         case _:
             assert_never(rule)
     return f"{said} ({limit.named(labels, f'{age_s:.1f} s old')})"

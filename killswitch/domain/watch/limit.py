@@ -54,8 +54,8 @@ def share_left(limit: Decimal, value: Decimal) -> float | None:
 
 
 def in_words(rule: LimitRule) -> str:
-    """Such as "above 50.0", "above 50.0 in size for 3.0 s"."""
-    held = f" for {rule.for_s:.1f} s" if rule.for_s > 0 else ""
+    """Such as "above 50.0", "above 50.0 in size for 3 s"."""
+    held = f" for {seconds(rule.for_s)}" if rule.for_s > 0 else ""
     return f"{_side(rule)}{held}"
 
 
@@ -76,6 +76,11 @@ def plain(value: Decimal) -> str:
     if abs(value.adjusted()) < 40 and len(sign_and_digits.digits) <= 60:
         return f"{value:f}"
     return f"{value:.20E}"
+
+
+def seconds(given: float) -> str:
+    """A configured time as it was meant, such as "10 s", "0.25 s", "2592000 s"."""
+    return f"{plain(Decimal(repr(given)).normalize())} s"
 
 
 def _side(rule: LimitRule) -> str:

@@ -60,7 +60,7 @@ def _of_warmth(roster: Roster, rule: ReadingRule, key: SeriesKey, now: float) ->
     if not left_s:
         return None
     where = limit.named(key[2], f"feed {key[0]}")
-    whole = f"its window of {kinds.window_s(rule):.1f} s is whole in {left_s:.1f} s"
+    whole = f"its window of {limit.seconds(kinds.window_s(rule))} is whole in {left_s:.1f} s"
     return f"{kinds.subject(rule)} is warming: {whole} ({where})"
 
 
