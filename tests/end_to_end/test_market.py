@@ -109,6 +109,10 @@ async def test_the_share_of_refused_orders_and_a_fall_of_the_price_trip_and_so_t
     async with House(tmp_path, options=ORDERS, tables=SHARE, daemon='record = "day.jsonl"') as house:
         house.sim.set_price(25, bid=40000, ask=40000)
         await house.start()
+        await house.metric("killswitch_rule_headroom_ratio{rule=price-drop}", 1)  # its first price is there
+        await house.metric(
+            "killswitch_calls_total{answer=ok,call=GetOpenOrders,oms=prime}", 3
+        )  # what is listed isn't new
         for n in range(4):
             house.sim.place(14, 37, 25 + n % 2)
             house.sim.place(15, 37, 25)
