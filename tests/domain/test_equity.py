@@ -381,3 +381,12 @@ def test_what_two_sessions_proved_is_as_young_as_the_younger_proof_whichever_end
     bench.end(2, at=4.0)
     bench.end(1, at=5.0)
     assert bench.watch._roster.venue.proven_at("prime", "equity", labels(account=14)) == 3.0
+
+
+def test_an_account_that_lacks_a_price_is_silent_with_its_whole_feed_and_not_beside_it():
+    bench = Bench(equity(on_stale=TRIP), feeds=(FEED,))
+    bench.session()
+    bench.instruments(BTC)
+    bench.positions(15, row(15, "XRP", 2))
+    bench.positions(14, row(14, "USD", 5000))
+    assert edges(bench.until(60.0)) == [("low", 99)]

@@ -700,3 +700,13 @@ def test_a_series_is_never_in_breach_twice_without_having_been_inside(steps):
                 assert inside.get(breach.labels, True)
         for held in (labels(account=14), labels(account=15), labels(account=14, product="BTC")):
             inside[held] = held not in bench.rule_view("r").breaching
+
+
+def test_a_rule_that_knew_no_series_is_unknown_no_more_once_it_hears_one():
+    bench = Bench(rule(where=(("account", "14"),)))
+    bench.up(0.0)
+    found = [f for at in range(1, 12) for f in bench.var(1.0, float(at), number=15)]
+    assert warned(found) == ["unknown_series"]
+    assert bench.rule_view("r").unknown == ((),)
+    assert warned(bench.var(1.0, 11.5)) == ["heard_again"]
+    assert bench.rule_view("r").unknown == ()
