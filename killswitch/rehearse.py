@@ -183,7 +183,7 @@ class Rehearsal:
         else:
             now = self._now + (wall - self._wall)
             self._ahead_s = 0.0 if clock_s is None else max(now, self._now) - clock_s
-        if not self._standing and not isinstance(line.event, LoopStood):
+        if not self._standing and not (isinstance(line.event, LoopStood) and not line.event.over):
             yield from self._until(now)
         self._now, self._wall, self._clock_s = max(now, self._now), wall, clock_s
 

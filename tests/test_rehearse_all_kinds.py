@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from killswitch.adapters.recorder import _Lines
 from killswitch.config import Rules
-from killswitch.domain.messages import SessionUp, Tick
+from killswitch.domain.messages import Keep, Reading, SessionUp, Stopping, Tick
 from killswitch.rehearse import Rehearsal
 from killswitch.wire.recording import Began, Line, decode, encode
-from tests.domain.test_all_kinds import EVENTS, FEEDS, RULES, STEPS, Side
-from tests.domain.watch_bench import WALL, breaches
+from tests.domain.test_all_kinds import EVENTS, FEEDS, RULES, STEPS, D, Side
+from tests.domain.watch_bench import WALL, breaches, labels
 
 
 class Recorded(Side):
@@ -59,3 +59,22 @@ def test_a_replay_of_any_recording_trips_as_the_rules_did(stream):
     live.go_on(at + 30.0)
     made = [(round(when, 5), *rest) for when, *rest in live.tripped]
     assert sorted(live.replayed(), key=repr) == sorted(made, key=repr)
+
+
+def test_windows_go_on_in_a_replay_though_nothing_came_for_long_before_the_stop():
+    live = Recorded()
+    its = labels(account=14)
+    for at, feed, name in ((1.0, "entries", "entry"), (1.1, "entries", "entry"), (1.2, "rejects", "nack")):
+        live.give(Reading(wall=WALL, feed=feed, name=name, labels=its, value=D(1)), at)
+    live.go_on(4.0)
+    live.lines += live.held.of(Stopping(wall=WALL + 4.0), 4.0)
+    live.watch.memory.tell_again(4.0)
+    kept = Keep(WALL + 4.0, 4.0, live.watch.memory.all(4.0))
+    live.undo.commit()
+    live.begin(4.5)
+    live.watch.memory.put_back((kept,), 4.5, WALL + 4.5, WALL + 4.0)
+    live.undo.commit()
+    live.lines.append(Line(Began(wall=WALL + 4.5, daemon="ks"), 4.5))
+    live.give(Reading(wall=WALL, feed="rejects", name="nack", labels=its, value=D(1)), 4.6)
+    assert [(at, name) for at, name, *_ in live.tripped] == [(4.6, "share")]
+    assert [(at, name) for at, name, *_ in live.replayed()] == [(4.6, "share")]

@@ -36,6 +36,7 @@ from killswitch.domain.messages import (
     Reconfigured,
     SessionDown,
     SessionUp,
+    Stopping,
     Tick,
     TradeSeen,
 )
@@ -71,7 +72,7 @@ WATCHED: Final = frozenset(
     (
         *(Reading, BadReading, Beat, FeedUp, FeedDown, SessionUp, SessionDown, Heard),
         *(Positions, PositionSeen, OpenOrders, OrderWorking, OrderEnded, OrderRejected, TradeSeen),
-        *(Instruments, PriceSeen, Tick, LoopStood),
+        *(Instruments, PriceSeen, Tick, LoopStood, Stopping),
     )
 )
 
@@ -291,6 +292,8 @@ class _Lines:
                     yield Line(_finite(event), now)
             case Began() | LoopStood():
                 yield Line(event, now)
+            case Stopping():  # a sign of life: how long nobody watched decides what of its windows a start believes
+                yield Line(LoopStood(wall=event.wall, over=True), now)
             case Reconfigured():
                 self._venue.change(event.settings.feeds)
                 self._go_by(event.settings.feeds)

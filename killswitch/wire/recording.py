@@ -11,7 +11,8 @@ A line says when (`at`, RFC 3339, as the event's adapter stamped it) and what:
   "heard", the list "positions" or "orders" of `account`, or "prices" of `instrument` from here on)
 - what an OMS's reading is as old as: `oms`, `reading`, `labels`, `rests_on` (the instruments whose prices it
   needs), and where it can't be told `lacks`, why, and `known_s_ago`, when it was known last
-- our own loop (`loop`, "stood still" or "goes on"): in between, what had arrived was handled, and nothing judged late
+- our own loop (`loop`, "stood still" or "goes on"): in between, what had arrived was handled, and nothing judged late;
+  at an orderly stop the latter, as its last sign of life
 - a start of the daemon (`start`, its name; `armed`: the dead-men that were, as [rule, feed]), and events that are
   missing here (`lost`, how many)
 

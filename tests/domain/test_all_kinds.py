@@ -176,12 +176,15 @@ class Side:
     """A Watch, and what it said so far."""
 
     def __init__(self):
+        self.kept = {}
+        self.begin(0.0)
+
+    def begin(self, now):
         self.undo = Undo()
         self.agenda = Agenda(self.undo)
-        self.watch = Watch(FEEDS, RULES, self.undo, self.agenda, 0.0, keeps=True)
+        self.watch = Watch(FEEDS, RULES, self.undo, self.agenda, now, keeps=True)
         self.undo.commit()
-        self.now = 0.0
-        self.kept = {}
+        self.now = now
 
     def until(self, now, shaken=lambda: None):
         found = []
