@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 80
 IDS_SHOWN: Final = 20
+SERIES_SHOWN: Final = 6
+CAUSES_SHOWN: Final = 10
+WHOLE: Final = "as a whole"
 """Order ids shown of one account and instrument; --json has them all."""
 REASONS: Final = {
     "sweeping": "sweeping: the scope isn't proven empty at the moment; `killswitch status` says when it is confirmed",
@@ -200,12 +203,15 @@ def _trip(trip: Said) -> Iterator[str]:
     verdict = f"{_text(trip, 'state')}, {trip.get('outcome') or 'no outcome yet'}"
     yield wrapped(f"{_text(trip, 'trip')}: {'SHADOW, nothing is cancelled' if shadow else verdict}", "  ")
     yield wrapped(f"scope: {_scope(trip.get('scope'))}", "    ", "  ")
-    for cause in trip.get("causes") or ():
+    causes = trip.get("causes") or ()
+    for cause in causes[:CAUSES_SHOWN]:
         text = cause.get("text") if isinstance(cause, dict) else cause
         times = cause.get("count") if isinstance(cause, dict) else None
         yield wrapped(
             f"cause: {text}" + (f" ({times} times)" if isinstance(times, int) and times > 1 else ""), "    ", "  "
         )
+    if len(causes) > CAUSES_SHOWN:
+        yield wrapped(f"and {counted(len(causes) - CAUSES_SHOWN, 'more cause')}: --json shows each", "    ", "  ")
     if shadow:
         yield wrapped(f"tripped {_text(trip, 'tripped_at')} by {_text(trip, 'by')}", "    ", "  ")
         would = trip.get("would_cancel")
@@ -238,11 +244,20 @@ def _rule(rule: Said) -> str:
     parts = [f"{_text(rule, 'rule')}: {shown}, limit {_text(rule, 'limit')}, {_count(rule, 'series')} series"]
     parts += ["SHADOW"] if rule.get("mode") == "shadow" else []
     parts += [f"worst {_labels(worst)}"] if isinstance(worst, dict) and worst else []
-    parts += [f"IN BREACH {'; '.join(_labels(row) or 'as a whole' for row in breaching)}"] if breaching else []
-    parts += [f"unknown {'; '.join(_labels(row) or 'as a whole' for row in unknown)}"] if unknown else []
+    parts += [f"IN BREACH {_series(breaching)}"] if breaching else []
+    parts += [f"unknown {_series(unknown)}"] if unknown else []
     parts += [f"{_count(rule, 'warming')} warming"] if rule.get("warming") else []
     parts += ["not armed before its first beat"] if rule.get("armed") is False else []
     return wrapped(", ".join(parts), "  ", "  ")
+
+
+def _series(rows: Sequence[Said]) -> str:
+    """The rule as a whole is told first where there are too many to tell all."""
+    names = [_labels(row) or WHOLE for row in rows]
+    if len(names) > SERIES_SHOWN:
+        names.sort(key=WHOLE.__ne__)
+    more = len(names) - SERIES_SHOWN
+    return "; ".join([*names[:SERIES_SHOWN], *([f"{more:,} more"] if more > 0 else [])])
 
 
 def _feed(feed: Said) -> str:

@@ -328,6 +328,25 @@ def test_the_status_of_a_rule_names_each_series_and_the_rule_as_a_whole():
     )
 
 
+def test_a_status_of_a_thousand_series_still_fits_on_a_screen():
+    many = [{"account": str(account)} for account in range(1, 1001)]
+    rule = {
+        "rule": "r",
+        "limit": "above 9",
+        "series": 1000,
+        "headroom": -0.5,
+        "breaching": many,
+        "unknown": [*many, {}],
+    }
+    causes = [{"text": f"var is above 9 (account {account})", "count": 1} for account in range(1, 1001)]
+    said = terminal.status({"rules": [rule], "trips": [{"trip": "t", "causes": causes}]})
+    assert len(said.splitlines()) < 30
+    words = " ".join(said.split())
+    assert "IN BREACH account 1; account 2; account 3; account 4; account 5; account 6; 994 more," in words
+    assert words.endswith("unknown as a whole; account 1; account 2; account 3; account 4; account 5; 995 more")
+    assert "and 990 more causes: --json shows each" in words
+
+
 def test_the_status_of_a_dead_man_says_when_it_isn_t_armed_yet():
     rule = {"rule": "dead", "limit": "no beat for 10 s", "series": 1, "headroom": None, "armed": False}
     said = " ".join(terminal.status({"rules": [rule]}).split())
