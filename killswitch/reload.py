@@ -30,6 +30,18 @@ async def read_again(
     log.warning("%s: reading %s again", by, old.path)
     try:
         new = await asyncio.to_thread(load, old.path, env)
+        refused = refusals(old, new, env)
+        if not refused:
+            refused = await _tried(old, new)
+        return Reconfigured(
+            wall=wall(),
+            settings=new.settings(boot=""),
+            by=by,
+            refusals=refused,
+            replaced=replaced_feeds(old, new),
+            changed=others_changed(old, new),
+            token=new,
+        )
     except ConfigError as error:
         for mistake in error.mistakes:
             log.error("%s", mistake)
@@ -37,18 +49,6 @@ async def read_again(
     except Exception as error:  # a fault of ours in reading a file must not end the protection
         log.exception("the configuration can't be read")
         return ReloadFailed(wall=wall(), mistakes=(f"internal error ({type(error).__name__})",), by=by)
-    refused = refusals(old, new, env)
-    if not refused:
-        refused = await _tried(old, new)
-    return Reconfigured(
-        wall=wall(),
-        settings=new.settings(boot=""),
-        by=by,
-        refusals=refused,
-        replaced=replaced_feeds(old, new),
-        changed=others_changed(old, new),
-        token=new,
-    )
 
 
 async def _tried(old: Config, new: Config) -> tuple[str, ...]:

@@ -113,6 +113,12 @@ class Queue(Generic[V]):
         """The values, oldest first; it must not be changed meanwhile."""
         return iter(self._held)
 
+    def copy(self) -> Queue[V]:
+        """Another queue that holds the same now."""
+        other: Queue[V] = Queue(self._undo)
+        other._held.extend(self._held)
+        return other
+
     def first(self) -> V | None:
         return self._held[0] if self._held else None
 

@@ -301,7 +301,8 @@ def test_removing_the_rule_is_no_way_round_the_reset():
     trip = bench.trips()[0].trip
     assert reload(bench, replace(RULED, rules=()))
     bench.reset(trip, "r1")
-    assert receipt(bench).reason == "var 60.0 is above 50.0 (account 14; 0.0 s old)"
+    why = "var 60.0 is above 50.0 (account 14; 0.0 s old): so rule r says as it was when it tripped"
+    assert receipt(bench).reason == why
     var(bench, 1.0)
     bench.reset(trip, "r2")
     assert (receipt(bench).accepted, receipt(bench).reason) == (True, "rule removed: r (configuration new)")

@@ -211,7 +211,7 @@ def test_a_watch_that_is_reloaded_at_any_moment_says_what_one_says_that_never_wa
 VARIANTS = (
     (rule("x", above=D(40)), rule("x", warn_at=(D("0.5"),))),
     (rule("x", for_s=9.0), rule("x", for_s=2.0, on_stale=TRIP, on_bad=TRIP)),
-    (rate("x"), rate("x", above=D(1))),
+    (rate("x"), rate("x", above=D(1), per_s=6.0)),
     (rate("x"), rate("x", sum=True, above=D(60), per_s=6.0)),
     (drawdown("x"), drawdown("x", fall=D(5), window_s=8.0)),
     (old("x", older_than_s=30.0), old("x", older_than_s=3.0)),
@@ -341,14 +341,59 @@ def test_the_window_of_a_new_rule_is_warming_until_it_is_whole():
     assert bench.rule_view("new").warming == 0
 
 
-def test_the_highest_value_of_a_changed_drawdown_is_the_value_of_now():
+def test_the_highest_value_of_a_drawdown_outlives_a_change_of_its_limit():
     bench = Bench(drawdown())
     bench.up(0.0)
     bench.var(100.0, 1.0)
     bench.var(95.0, 2.0)
-    assert change(bench, drawdown(fall=D(5)), at=2.5) == []
+    assert edges(change(bench, drawdown(fall=D(5)), at=2.5)) == [("fallen", 14)]
+
+
+def test_a_drawdown_over_another_window_begins_at_the_value_of_now():
+    bench = Bench(drawdown())
+    bench.up(0.0)
+    bench.var(100.0, 1.0)
+    bench.var(95.0, 2.0)
+    assert change(bench, drawdown(fall=D(5), window_s=30.0), at=2.5) == []
     assert edges(bench.var(90.5, 3.0)) == []
     assert edges(bench.var(90.0, 4.0)) == [("fallen", 14)]
+
+
+LIMITS = (
+    (rate("x"), rate("x", above=D(1), warn_at=(D("0.5"),))),
+    (rate("x", sum=True), rate("x", sum=True, above=D(60), owner="another")),
+    (drawdown("x"), drawdown("x", fall=D(5), scope=ScopeTemplate(oms="prime", account=9))),
+    (drawdown("x", mode="shadow"), drawdown("x")),
+    (ratio("x"), ratio("x", above=D("0.9"), at_least=1)),
+)
+
+
+@given(st.sampled_from(LIMITS), st.lists(STEPS, max_size=20), st.lists(STEPS, max_size=20))
+def test_a_rule_whose_limit_is_changed_looks_back_as_if_it_had_been_so_from_the_start(limits, before, after):
+    """Neither a fall nor a count is forgotten by an edit, as none is over a restart."""
+    first, then = limits
+    changed, always = Bench(first, feeds=FEEDS), Bench(then, feeds=FEEDS)
+
+    def looks_back(bench):
+        held = bench.rule_view("x")
+        return held.series, held.headroom
+
+    for step in before:
+        take(changed, step)
+        take(always, step)
+    change(changed, then)
+    for step in after:
+        take(changed, step)
+        take(always, step)
+        assert looks_back(changed) == looks_back(always)
+
+
+def test_a_fall_that_tripped_in_shadow_trips_when_its_rule_is_made_live():
+    bench = Bench(drawdown(mode="shadow"))
+    bench.up(0.0)
+    bench.var(100.0, 1.0)
+    assert edges(bench.var(80.0, 2.0)) == [("fallen", 14)]
+    assert edges(change(bench, drawdown(), at=3.0)) == [("fallen", 14)]
 
 
 def test_a_removed_rule_says_and_trips_nothing_more():
@@ -485,17 +530,66 @@ def test_a_removed_rule_whose_feed_went_as_well_can_be_judged_by_nobody():
     assert not bench.watch.is_retired("r")
 
 
-def test_a_removed_rate_rule_holds_the_reset_back_until_it_has_seen_a_whole_window():
+def test_a_removed_rule_that_a_trip_waits_for_keeps_its_window():
+    bench = Bench(rate(), drawdown())
+    bench.up(0.0)
+    for at in (16.0, 17.0, 18.0, 19.0):
+        bench.var(20.0 - at, at)
+    change(bench, bound=frozenset({"often", "fallen"}))
+    assert "came 4 times" in bench.watch.uncalm("often", labels(account=14), bench.now)
+    assert "whole in 1.0 s" in bench.watch.uncalm("fallen", labels(account=14), bench.now)
+    bench.var(1.0, 23.5)
+    assert bench.watch.uncalm("fallen", labels(account=14), bench.now) is None
+    bench.var(1.0, 29.5)
+    assert bench.watch.uncalm("often", labels(account=14), bench.now) is None
+
+
+def test_a_rule_that_never_can_say_anything_of_what_tripped_holds_no_reset_back_beside_what_it_was():
+    bench = Bench(rule())
+    bench.up(0.0)
+    bench.var(60.0, 1.0)
+    change(bench, rule(reading="pnl"), bound=frozenset({"r"}))
+    uncalm = bench.watch.uncalm("r", labels(account=14), bench.now)
+    assert uncalm.endswith("above 50.0 (account 14; 0.0 s old): so rule r says as it was when it tripped")
+    bench.var(5.0, 2.0)
+    assert bench.watch.uncalm("r", labels(account=14), bench.now) is None
+
+
+def test_what_was_kept_of_a_window_goes_to_the_rule_that_takes_it_over():
+    """Of a series that wasn't heard yet since the start, and over the next start too."""
+    bench = Bench(rate())
+    bench.watch = Watch(FEEDS, (rate(),), bench.undo, bench.agenda, 0.0, keeps=True)
+    kept = KeptWindow(
+        rule="often",
+        definition=kinds.definition(rate()),
+        feed="var",
+        reading="var",
+        labels=labels(account=99),
+        since=-20.0,
+        slices=(Slice(0.0, 0.0, 2, D(0)),),
+    )
+    bench.watch.memory.put_back((Keep(WALL, 0.0, (kept,)),), 0.0, WALL, WALL)
+    bench.undo.commit()
+    bench.up(0.0)
+    change(bench, rate(above=D(2)))
+    assert edges(bench.var(1.0, 1.0, number=99)) == [("often", 99)]
+    change(bench, rate(above=D(9)))
+    (told,) = [w for w in bench.watch.memory.all(bench.now) if w.labels == labels(account=99)]
+    assert sum(held.count for held in told.slices) == 3
+
+
+@pytest.mark.parametrize("there", [(), (rate(above=D(9)),)], ids=["removed", "changed"])
+def test_a_rule_that_comes_back_as_it_was_goes_on_with_its_window_and_is_judged_once(there):
     bench = Bench(rate())
     bench.up(0.0)
-    bench.until(15.0)
-    for at in (16.0, 17.0, 18.0, 19.0):
-        bench.var(1.0, at)
-    change(bench, bound=frozenset({"often"}))
-    assert "warming" in bench.watch.uncalm("often", labels(account=14), bench.now)
-    bench.var(1.0, 24.0)
-    bench.var(1.0, 29.0)
-    assert bench.watch.uncalm("often", labels(account=14), bench.now) is None
+    bound = frozenset({"often"})
+    for _ in range(5):
+        change(bench, *there, bound=bound)
+        bench.var(1.0, bench.now + 1)
+        change(bench, rate(), bound=bound)
+    assert "came 5 times" in bench.watch.uncalm("often", labels(account=14), bench.now)
+    assert len(bench.watch._roster.plan.retired) <= 1
+    assert bench.watch.is_retired("often") == bool(there)
 
 
 # --- nothing is forgotten, and nothing left behind ------------------------------------------------------------

@@ -1,7 +1,8 @@
 """A change of rules and feeds while it runs: what is the same goes on as if nothing had been, what is new begins now.
 
-A new or changed rule begins as at a start: its windows are empty and warming, and what is known of the series
-that it watches is judged at once, so that a value beyond a new limit trips without waiting for the next one.
+A new or changed rule begins as at a start: what is known of the series that it watches is judged at once, so that a
+value beyond a new limit trips without waiting for the next one. Its windows are empty and warming, but where it looks
+back on the same readings as before: those it takes over, as over a restart, so that no edit makes a fall forgotten.
 """
 
 from __future__ import annotations
@@ -59,7 +60,6 @@ class Change:
         plan, gone = next_plan(self._roster.plan, wanted)
         found, lacking = self._of_readings(plan, gone, now)
         found += self._hearts.change(plan.hearts, gone, now)
-        self._memory.forget(gone, now)
         for feed in plan.feeds.values():
             link = self._roster.readings.link(feed.name)
             if feed.oms is not None and link.first_up is None and self._roster.venue.is_up(feed.oms):
@@ -84,6 +84,7 @@ class Change:
         self._agenda.drop(gone.entry)
         new = tuple(name for name in plan.rules if name not in before.rules or gone.rule(name))
         roster.change(plan, gone, now)
+        self._memory.forget(gone, now)
         for name in new:
             roster.began[name] = now
         changed = frozenset(lane for lane, its in plan.by_lane.items() if its != before.by_lane.get(lane))

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Rules, feeds and OMSs that were removed or replaced: what tables hold under their names means nothing more."""
+    """Rules, feeds and OMSs that were removed or replaced: what tables hold under their names means nothing more.
+
+    `heirs`: (rule that went, rule that takes over what its windows hold). Of one name where its limit is another;
+    one that went can have two.
+    """
 
     rules: frozenset[str]
     feeds: frozenset[str]
     omses: frozenset[str]
+    heirs: tuple[tuple[str, str], ...] = ()
 
     def rule(self, name: str) -> bool:
         return name in self.rules
@@ -47,3 +52,9 @@ class Gone:
     def at(self, at: tuple[str, SeriesKey]) -> bool:
         """What is known of a rule and a series."""
         return at[0] in self.rules or at[1][0] in self.feeds
+
+    def left_to(self, at: tuple[str, SeriesKey]) -> tuple[tuple[str, SeriesKey], ...]:
+        """Who takes over what is held there."""
+        if not self.heirs or at[1][0] in self.feeds:
+            return ()
+        return tuple((heir, at[1]) for name, heir in self.heirs if name == at[0])

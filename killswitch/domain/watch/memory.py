@@ -143,14 +143,20 @@ class Memory:
                 self._kept[at] = (window, moved_s)
                 if away_s <= kinds.window_s(rule) * AWAY_MAX:
                     self._roster.since[at] = min(window.since + moved_s, now)
-                self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
-                if isinstance(rule, RatioRule) or (isinstance(rule, RateRule) and rule.sum):
-                    # What left meanwhile, or leaves before anything is heard, may make it a breach.
-                    home = self._roster.home(rule, at[1])
-                    self._agenda.set(("watch", "sum", rule.name, home), now + len(self._kept) / RECALLED_PER_S)
+                self._expect(rule, at, now)
+
+    def _expect(self, rule: ReadingRule, at: At, now: float) -> None:
+        """See that what waits for its series is looked at if that isn't heard."""
+        self._agenda.set(("keep", "look", at), now + _look_every_s(rule))
+        if isinstance(rule, RatioRule) or (isinstance(rule, RateRule) and rule.sum):
+            # What left meanwhile, or leaves before anything is heard, may make it a breach.
+            home = self._roster.home(rule, at[1])
+            self._agenda.set(("watch", "sum", rule.name, home), now + len(self._kept) / RECALLED_PER_S)
 
     def forget(self, gone: Gone, now: float) -> None:
-        """Rules and feeds went: so must what was kept of their windows."""
+        """Rules and feeds went: so must what was kept of their windows, but for the heirs'."""
+        slices = [((h, less), q.copy()) for (at, less), q in self._slices.items() for h in gone.left_to(at)]
+        kept = [(heir, held) for at, held in self._kept.items() for heir in gone.left_to(at)]
         for held in [held for held in self._slices if gone.at(held[0])]:
             self._undo.note(partial(self._slices.__setitem__, held, self._slices.pop(held)))
             self._change(held[0], now)
@@ -158,6 +164,14 @@ class Memory:
             if gone.at(at):
                 del self._kept[at]
                 self._change(at, now)
+        for key, queue in slices:
+            self._slices[key] = queue
+            self._undo.note(partial(self._slices.pop, key))
+            self._change(key[0], now)
+        for at, window in kept:
+            self._kept[at] = window
+            self._expect(self._roster.rules[at[0]], at, now)
+            self._change(at, now)
 
     def recall(self, rule: ReadingRule, key: SeriesKey, now: float) -> None:
         """A series is heard: from now on its windows are what was kept of them. Its own reading comes after this."""

@@ -100,7 +100,19 @@ class Peaks:
             peaks.popleft()
 
     def forget(self, gone: Gone) -> None:
-        """Rules and feeds went."""
+        """Rules and feeds went; the heirs take over."""
+        left = [
+            (heir, queue.copy(), self._held.get(at)) for at, queue in self._peaks.items() for heir in gone.left_to(at)
+        ]
         for at in [at for at in self._peaks if gone.at(at)]:
             self._undo.note(partial(self._peaks.__setitem__, at, self._peaks.pop(at)))
         self._held.drop(gone.at)
+        for at, queue, held in left:
+            self._peaks[at] = queue
+            self._undo.note(partial(self._peaks.pop, at))
+            if held is not None:
+                self._held[at] = held
+
+    def held(self) -> tuple[At, ...]:
+        """Under what there is a window."""
+        return tuple(self._peaks)

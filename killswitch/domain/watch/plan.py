@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from killswitch.domain.settings import FeedRule, Label, LeveledRule, RatioRule
+from killswitch.domain.watch import kinds
 from killswitch.domain.watch.gone import Gone
 from killswitch.domain.watch.levels import levels_of
 from killswitch.domain.watch.readings import lanes_of
@@ -129,28 +130,47 @@ def next_plan(old: Plan, wanted: Wanted) -> tuple[Plan, Gone]:
     names = {rule.name: rule for rule in rules}
     retired: dict[str, str] = {}
     judged: list[Rule] = []
+    revived: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     for name, rule in held.items():
         origin = old.retired.get(name, name)
         if origin not in bound or (name == origin and names.get(name) is rule):
+            continue
+        if name != origin and not isinstance(rule, FeedRule) and names.get(origin) == replace(rule, name=origin):
+            revived[origin] = name  # it is back as it was, and judged under its own name
             continue
         alias = name if name != origin else _alias(origin, {*held, *retired})
         judge = rule if alias == name else replace(rule, name=alias)
         if any(_hears(judge, feed) for feed in feeds):
             retired[alias] = origin
             judged.append(judge)
+            aliases[alias] = name
     plan = plan_of(feeds, (*rules, *judged), retired)
     now_held = plan.every_rule()
     feeds_gone = frozenset(n for n, feed in old.feeds.items() if n not in kept_feeds or plan.feeds.get(n) is not feed)
-    gone = Gone(
-        rules=frozenset(
-            name
-            for name, rule in held.items()
-            if now_held.get(name) is not rule or _is_torn(rule, old, plan, feeds_gone)
-        ),
-        feeds=feeds_gone,
-        omses=omses,
+    rules_gone = frozenset(
+        name for name, rule in held.items() if now_held.get(name) is not rule or _is_torn(rule, old, plan, feeds_gone)
     )
-    return plan, gone
+    sources = {**{name: name for name in plan.rules}, **revived, **aliases}
+    heirs = tuple(
+        (source, heir)
+        for heir, source in sources.items()
+        if source in rules_gone and _takes_over(plan.rules.get(heir), old.rules.get(source), old, plan, feeds_gone)
+    )
+    return plan, Gone(rules=rules_gone, feeds=feeds_gone, omses=omses, heirs=heirs)
+
+
+def _takes_over(
+    heir: ReadingRule | None, rule: ReadingRule | None, old: Plan, new: Plan, feeds_gone: frozenset[str]
+) -> bool:
+    """The windows of the one are what those of the other would be: the limit may differ, or the scope."""
+    if heir is None or rule is None or kinds.definition(rule) != kinds.definition(heir) or not kinds.definition(rule):
+        return False
+    if not isinstance(heir, RatioRule):
+        return True
+    lanes = old.lanes_of[rule.name], new.lanes_of[heir.name]
+    torn = frozenset(lanes[0]) != frozenset(lanes[1]) or any(feed in feeds_gone for feed, _ in lanes[0])
+    return not torn and old.paired_by[rule.name] == new.paired_by[heir.name]
 
 
 def _is_torn(rule: Rule, old: Plan, new: Plan, feeds_gone: frozenset[str]) -> bool:

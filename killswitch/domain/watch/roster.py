@@ -118,6 +118,7 @@ class Roster:
     def change(self, plan: Plan, gone: Gone, now: float) -> None:
         """Go by another plan. What is known of what isn't there any more is let go; all else stays as it is."""
         before = self.plan
+        left = self._left(gone)
         self._undo.note(lambda: setattr(self, "plan", before))
         self.plan = plan
         for room in (self.venue, self.doubts, self.windows, self.peaks):
@@ -129,8 +130,21 @@ class Roster:
             of_both.drop(gone.at)
         for of_rule in (self.known, self.missed, self.began):
             of_rule.drop(gone.rule)
+        for at, since in left.items():
+            self.since[at] = since
         self.counts.drop(gone.feed)
         self.readings.change(plan.feeds, gone, now)
+
+    def _left(self, gone: Gone) -> dict[tuple[str, SeriesKey], float]:
+        """Since when the windows are watched that others take over."""
+        left = {}
+        held = (*self.windows.held(), *self.peaks.held(), *self.since) if gone.heirs else ()
+        for at in dict.fromkeys(held):
+            heirs = gone.left_to(at)
+            since = self.watched_since(self.rules[at[0]], at[1]) if heirs else None
+            if since is not None:
+                left.update(dict.fromkeys(heirs, since))
+        return left
 
     def feeds_of(self, oms: str) -> tuple[str, ...]:
         return tuple(f.name for f in self.feeds.values() if f.kind == "oms" and f.oms == oms)

@@ -356,12 +356,20 @@ class Watch:
         `labels` as a Breach gave them. Unknown (stale, bad, never heard) isn't calm. None for a rule that isn't
         there. One that a reload removed or changed under a trip is asked as it was, too.
         """
-        asked = [rule, *(alias for alias, origin in self._roster.plan.retired.items() if origin == rule)]
-        troubles = (
-            self._hearts.uncalm(name, now) if name in self._hearts else outlook.uncalm(self._roster, name, labels, now)
-            for name in asked
-        )
-        return next((trouble for trouble in troubles if trouble is not None), None)
+        aliases = [alias for alias, origin in self._roster.plan.retired.items() if origin == rule]
+        # One that was changed may know no such series, and never will: what it was stands for it then.
+        if not aliases or rule in self._hearts or not labels or self.standing(rule, labels, now):
+            trouble = self._uncalm(rule, labels, now)
+            if trouble is not None:
+                return trouble
+        troubles = (self._uncalm(alias, labels, now) for alias in aliases)
+        trouble = next((trouble for trouble in troubles if trouble is not None), None)
+        return trouble and f"{trouble}: so rule {rule} says as it was when it tripped"
+
+    def _uncalm(self, name: str, labels: Labels, now: float) -> str | None:
+        if name in self._hearts:
+            return self._hearts.uncalm(name, now)
+        return outlook.uncalm(self._roster, name, labels, now)
 
     def is_retired(self, rule: str) -> bool:
         """A rule of that name was removed or changed under a latched trip, and is judged on as it was."""
@@ -386,4 +394,5 @@ class Watch:
         if rule in self._hearts:
             found = (one for feed in self._roster.feeds for one in self.standings_of_feed(feed, now))
             return tuple(one for one in found if one.rule == rule)
-        return outlook.standing(self._roster, self._roster.rules[rule], labels, now)
+        held = self._roster.rules.get(rule)
+        return () if held is None else outlook.standing(self._roster, held, labels, now)

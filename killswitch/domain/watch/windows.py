@@ -154,10 +154,22 @@ class Windows:
         return parts.first() if parts is not None else None
 
     def forget(self, gone: Gone) -> None:
-        """Rules and feeds went."""
+        """Rules and feeds went; the heirs take over."""
+        left = [
+            (heir, queue.copy(), self._sums.get(at)) for at, queue in self._parts.items() for heir in gone.left_to(at)
+        ]
         for at in [at for at in self._parts if gone.at(at)]:
             self._undo.note(partial(self._parts.__setitem__, at, self._parts.pop(at)))
         self._sums.drop(gone.at)
+        for at, queue, held in left:
+            self._parts[at] = queue
+            self._undo.note(partial(self._parts.pop, at))
+            if held is not None:
+                self._sums[at] = held
+
+    def held(self) -> tuple[At, ...]:
+        """Under what there is a window."""
+        return tuple(self._parts)
 
     def _expire(self, at: At, per_s: float, now: float) -> None:
         parts = self._parts.get(at)
