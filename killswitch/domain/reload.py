@@ -108,8 +108,10 @@ def _loses_ground(trip: Trip, held: Site, site: Site | None) -> str | None:
         return "it can't be removed or renamed"
     if trip.scope.whole and held.whole_oms and not site.whole_oms:
         return "whole_oms can't be taken from it"
-    gone = sorted(set(held.accounts) - set(site.accounts))
-    if trip.scope.account is EVERY and gone:
+    gone = sorted(
+        account for account in set(held.accounts) - set(site.accounts) if trip.scope.account in (EVERY, account)
+    )
+    if gone:  # its lists may be denied to us then, and nothing of it is told any more between them
         return f"account {', '.join(map(str, gone))} can't be taken from it"
     return None
 

@@ -120,7 +120,8 @@ def test_an_oms_is_another_one_under_another_id():
         (scope(), replace(SITE, accounts=(14,)), "account 15 can't be taken from it"),
         (scope(user=37), replace(SITE, accounts=(15,)), "account 14 can't be taken from it"),
         (scope(account=14), None, "it can't be removed or renamed"),
-        (scope(account=14), replace(SITE, whole_oms=False, accounts=(15,)), None),
+        (scope(account=14), replace(SITE, accounts=(15,)), "account 14 can't be taken from it"),
+        (scope(account=14), replace(SITE, whole_oms=False, accounts=(14,)), None),
     ],
 )
 def test_a_latched_trip_keeps_its_ground(latched, site, refused):
