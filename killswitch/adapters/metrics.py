@@ -42,10 +42,10 @@ from killswitch.domain.messages import (
     ListPositions,
     ListUserAccounts,
     Lost,
+    Merged,
     Moved,
     Noted,
     OpenOrders,
-    OrderRejected,
     Positions,
     PositionSeen,
     PriceSeen,
@@ -58,7 +58,6 @@ from killswitch.domain.messages import (
     SetAside,
     ShadowTripped,
     SubscribePrice,
-    TradeSeen,
     Tripped,
     TripRequested,
     WasReset,
@@ -191,7 +190,6 @@ class Metrics:
         self._stragglers = self._counter("stragglers", "Cancels of one order that was left over", ("oms",))
         self._late = self._counter("late_arrivals", "Orders in a latched scope after it was confirmed", ("oms",))
         self._escalations = self._counter("escalations", "Trips that weren't confirmed in time", ("oms",))
-        self._readings = self._counter("readings", "Readings, and an OMS feed's events and lists", ("feed",))
         self._conflated = self._counter(
             "conflated_readings", "Readings that were merged into the next one, since too many waited", ("feed",)
         )
@@ -241,30 +239,20 @@ class Metrics:
                 self._sent(event.call, now)
             case Answered():
                 self._answered(event.call, event.answer.label, now)
-            case OpenOrders() | Positions():
-                call = self._answered(event.call, "ok", now)
-                if call is not None:
-                    self._heard(call.oms)
-            case AccountsFound() | Instruments():
+            case OpenOrders() | Positions() | AccountsFound() | Instruments():
                 self._answered(event.call, "ok", now)
             case PriceSeen():
                 if event.call is not None:
                     self._answered(event.call, "ok", now)
-                self._heard(event.oms, event.merged)
+                self._merged_of_oms(event.oms, event.merged)
             case Lost():
                 self._ended(event.call, "lost")
             case PositionSeen():
-                self._heard(event.oms, event.merged)
-            case TradeSeen() | OrderRejected():
-                self._heard(event.oms)
-            case Reading():
-                merged = event.merged
-                self._read(event.feed, 0 if merged is None else merged.count + merged.older + merged.repeated)
-            case Beat(retained=False):
-                self._read(event.feed, event.merged)
-            case BadReading():  # the rules count why it is bad, and the view shows it
-                if event.feed in self._feed_names:
-                    self._conflated.labels(event.feed).inc(event.merged)
+                self._merged_of_oms(event.oms, event.merged)
+            case Reading(merged=Merged() as merged):  # the rules count readings, and the view shows it
+                self._merged(event.feed, merged.count + merged.older + merged.repeated)
+            case Beat() | BadReading():
+                self._merged(event.feed, event.merged)
             case CommandRefused(noise=True):
                 self._commands.labels(*IGNORED).inc()
             case CommandRefused():
@@ -404,12 +392,10 @@ class Metrics:
     def _oms_of(self, trip: str) -> str | None:
         return next((t.scope.oms for t in self._view().trips if t.trip == trip), None)
 
-    def _heard(self, oms: str, merged: int = 0) -> None:
+    def _merged_of_oms(self, oms: str, merged: int) -> None:
         for feed in self._feeds_of.get(oms, ()):
-            self._read(feed, merged)
+            self._merged(feed, merged)
 
-    def _read(self, feed: str, merged: int) -> None:
-        """A reading, and those that were merged into it."""
+    def _merged(self, feed: str, merged: int) -> None:
         if feed in self._feed_names:
-            self._readings.labels(feed).inc(1 + merged)
             self._conflated.labels(feed).inc(merged)

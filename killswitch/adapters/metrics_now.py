@@ -51,6 +51,7 @@ class Now(Collector):
         self._omses = [(site.name,) for site in settings.sites]
         self._sessions = [(site.name, gateway) for site in settings.sites for gateway in site.gateways]
         self._feeds = [(feed.name,) for feed in settings.feeds]
+        self._readings = {feed.name: 0 for feed in settings.feeds}
         self._bad = {feed.name: dict.fromkeys(_reasons(feed), 0) for feed in settings.feeds}
         self._rules = [(rule.name,) for rule in settings.rules]
 
@@ -108,7 +109,20 @@ class Now(Collector):
             {(r.rule,): r.warming for r in view.rules} if view else {},
         )
 
+        yield self._of_readings(view)
         yield self._of_bad(view)
+
+    def _of_readings(self, view: View | None) -> CounterMetricFamily:
+        """What the rules were given, as `status` has it. Without a view it stands where it was."""
+        family = CounterMetricFamily(
+            "killswitch_readings", "Readings, and beats, that the rules were given", labels=["feed"]
+        )
+        for feed in view.feeds if view else ():
+            if feed.feed in self._readings:
+                self._readings[feed.feed] = feed.readings
+        for name, count in self._readings.items():
+            family.add_metric((name,), count)
+        return family
 
     def _of_bad(self, view: View | None) -> CounterMetricFamily:
         """A count that the rules keep: they alone tell a late reading from one that is the same again.

@@ -37,7 +37,6 @@ def known(settings: Settings) -> Mapping[str, tuple[Labels, ...]]:
         "stragglers": omses,
         "late_arrivals": omses,
         "escalations": omses,
-        "readings": feeds,
         "conflated_readings": feeds,
         "commands": (*((command, result) for command in COMMANDS for result in RESULTS), IGNORED),
         "call": tuple((*oms, call) for oms in omses for call in CALLS),
