@@ -94,6 +94,7 @@ class Daemon:
         self._reload_wanted = asyncio.Event()
         self._reload_handled = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._noted: frozenset[str] = frozenset()  # notes that were logged
 
     async def run(self) -> int:
         """Until SIGTERM. Returns the exit code; a fault of ours raises."""
@@ -106,8 +107,7 @@ class Daemon:
             log.error("%s", error)
             return FILES
         self._build(journal, restored)
-        for note in (*self._config.notes(), *self._switch.view(now()).notes):
-            log.warning("%s", note)
+        self._say_notes()
         self._say_gaps()
         for trip in self._switch.view(now()).trips:
             log.warning("still latched: %s by %s: %s", trip.trip, trip.by, trip.scope.in_words())
@@ -140,6 +140,14 @@ class Daemon:
     def submit(self, event: Event) -> None:
         """A fact, from any adapter or from the outside."""
         self._submit(event)
+
+    def _say_notes(self) -> None:
+        """What people must know of this configuration, as far as it wasn't said yet; which rules are in shadow, too."""
+        notes = (*self._config.notes(), *self._switch.view(now()).notes)
+        for note in notes:
+            if note not in self._noted:
+                log.warning("%s", note)
+        self._noted = frozenset(notes)
 
     def _say_gaps(self) -> None:
         for oms in self._switch.view(now()).omses:
@@ -343,8 +351,7 @@ class Daemon:
             self._commands.change(_buttons(new))
         self._sources.change(new)
         self._record_to(old.record_path(self._env), new.record_path(self._env))
-        for note in [note for note in new.notes() if note not in old.notes()]:
-            log.warning("%s", note)
+        self._say_notes()
         self._say_gaps()
 
     def _record_to(self, old: Path | None, new: Path | None) -> None:

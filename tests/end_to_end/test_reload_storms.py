@@ -132,6 +132,29 @@ async def test_a_heart_that_a_beat_armed_is_minded_over_reloads_and_a_restart(tm
         assert name.startswith("trader~")
 
 
+async def test_a_fall_that_tripped_in_shadow_trips_when_a_reload_makes_its_rule_live_and_back_is_said_loudly(tmp_path):
+    fall = {"kind": "drawdown", "fall": 20, "window_s": 3600, "above": None}
+
+    def tables(mode):
+        held = rule("fall", **fall, mode=mode).replace("above = null\n", "")
+        return feed("var") + held
+
+    async with House(tmp_path, options=ORDERS, tables=tables("shadow")) as house:
+        await house.start()
+        await feed_is_up(house, "var")
+        await heard(house, "var", 45)
+        await heard(house, "var", 20)
+        await house.event("shadow_found")
+        house.tables = tables("live")
+        await reload(house)
+        await house.event("tripped", "25.0 under 45.0")
+        assert house.cancels() == [{"OMSId": 1, "AccountId": 14}]
+        said = house.log().count("rules in SHADOW, which cancel nothing: fall")
+        house.tables = tables("shadow")
+        await reload(house)
+        await until(lambda: house.log().count("rules in SHADOW, which cancel nothing: fall") > said, "it is said")
+
+
 async def test_a_reload_while_nobody_can_write_or_hear_counts_all_the_same(tmp_path):
     """The broker is away, a sweep is under way, and two more SIGHUPs come before the first is done."""
     async with House(tmp_path, options=ORDERS, tables=STREAMED) as house:
