@@ -578,6 +578,21 @@ def test_what_was_kept_of_a_window_goes_to_the_rule_that_takes_it_over():
     assert sum(held.count for held in told.slices) == 3
 
 
+def test_a_heart_that_goes_and_comes_back_is_judged_once_as_it_was_and_once_as_it_is():
+    bench = Bench(deadman())
+    bench.up(0.0)
+    bench.beat(1.0, feed="var")
+    assert [name for name, _ in edges(bench.until(9.0))] == ["heart"]
+    bound = frozenset({"heart"})
+    for _ in range(5):
+        change(bench, bound=bound)
+        change(bench, deadman(), bound=bound)
+    assert list(bench.watch._roster.plan.retired.values()) == ["heart"]
+    assert "as it was when it tripped" in bench.watch.uncalm("heart", (), bench.now)
+    bench.beat(10.0, feed="var")
+    assert bench.watch.uncalm("heart", (), bench.now) is None
+
+
 @pytest.mark.parametrize("there", [(), (rate(above=D(9)),)], ids=["removed", "changed"])
 def test_a_rule_that_comes_back_as_it_was_goes_on_with_its_window_and_is_judged_once(there):
     bench = Bench(rate())

@@ -139,6 +139,8 @@ def next_plan(old: Plan, wanted: Wanted) -> tuple[Plan, Gone]:
         if name != origin and not isinstance(rule, FeedRule) and names.get(origin) == replace(rule, name=origin):
             revived[origin] = name  # it is back as it was, and judged under its own name
             continue
+        if name == origin and _was_so(rule, old):
+            continue  # a heart that went before stands for it: it is asked since when that was there
         alias = name if name != origin else _alias(origin, {*held, *retired})
         judge = rule if alias == name else replace(rule, name=alias)
         if any(_hears(judge, feed) for feed in feeds):
@@ -158,6 +160,14 @@ def next_plan(old: Plan, wanted: Wanted) -> tuple[Plan, Gone]:
         if source in rules_gone and _takes_over(plan.rules.get(heir), old.rules.get(source), old, plan, feeds_gone)
     )
     return plan, Gone(rules=rules_gone, feeds=feeds_gone, omses=omses, heirs=heirs)
+
+
+def _was_so(rule: Rule, plan: Plan) -> bool:
+    """One that said the same went under its name before, and is still judged."""
+    if not isinstance(rule, FeedRule):
+        return False
+    before = (plan.hearts.get(alias) for alias, origin in plan.retired.items() if origin == rule.name)
+    return any(one is not None and replace(one, name=rule.name) == rule for one in before)
 
 
 def _takes_over(
