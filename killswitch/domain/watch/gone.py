@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
     from killswitch.domain.watch.readings import LaneKey, SeriesKey
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 class Gone:
     """Rules, feeds and OMSs that were removed or replaced: what tables hold under their names means nothing more.
 
-    `heirs`: (rule that went, rule that takes over what its windows hold). Of one name where its limit is another;
-    one that went can have two.
+    `heirs`: of a rule that went, those that take over what its windows hold: itself where its limit is another, and
+    what is judged on for a trip.
     """
 
     rules: frozenset[str]
     feeds: frozenset[str]
     omses: frozenset[str]
-    heirs: tuple[tuple[str, str], ...] = ()
+    heirs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def rule(self, name: str) -> bool:
         return name in self.rules
@@ -55,6 +55,5 @@ class Gone:
 
     def left_to(self, at: tuple[str, SeriesKey]) -> tuple[tuple[str, SeriesKey], ...]:
         """Who takes over what is held there."""
-        if not self.heirs or at[1][0] in self.feeds:
-            return ()
-        return tuple((heir, at[1]) for name, heir in self.heirs if name == at[0])
+        heirs = () if at[1][0] in self.feeds else self.heirs.get(at[0], ())
+        return tuple((heir, at[1]) for heir in heirs)

@@ -154,11 +154,10 @@ def next_plan(old: Plan, wanted: Wanted) -> tuple[Plan, Gone]:
         name for name, rule in held.items() if now_held.get(name) is not rule or _is_torn(rule, old, plan, feeds_gone)
     )
     sources = {**{name: name for name in plan.rules}, **revived, **aliases}
-    heirs = tuple(
-        (source, heir)
-        for heir, source in sources.items()
-        if source in rules_gone and _takes_over(plan.rules.get(heir), old.rules.get(source), old, plan, feeds_gone)
-    )
+    heirs: dict[str, tuple[str, ...]] = {}
+    for heir, source in sources.items():
+        if source in rules_gone and _takes_over(plan.rules.get(heir), old.rules.get(source), old, plan, feeds_gone):
+            heirs[source] = (*heirs.get(source, ()), heir)
     return plan, Gone(rules=rules_gone, feeds=feeds_gone, omses=omses, heirs=heirs)
 
 
