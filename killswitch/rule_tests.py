@@ -131,16 +131,21 @@ def _rehearsal(test: RuleTest, rules: Rules) -> Rehearsal:
 
 def in_words(result: Result) -> str:
     """What was expected and what came, where they differ."""
-    lines = [f"FAILED {result.test.name}"]
-    lines += [f"  expected: {trip.in_words()}" for trip in result.absent]
+    return "\n".join([f"FAILED {result.test.name}", *(f"  {line}" for line in why(result))])
+
+
+def why(result: Result) -> list[str]:
+    """The same, a line each; none where the test passed."""
+    if result.passed:
+        return []
+    lines = [f"expected: {trip.in_words()}" for trip in result.absent]
     if not result.got:
-        lines.append("  got:      no trip")
+        lines.append("got:      no trip")
     known = [trip for trip in result.got if trip not in result.surplus]
     for trip in result.surplus:
         said = _as_expected(trip).in_words()
-        lines.append(f"  got:      {said}, which is not expected: {trip.cause}")
-    lines += [f"  as well:  {_as_expected(trip).in_words()}, as expected" for trip in known]
-    return "\n".join(lines)
+        lines.append(f"got:      {said}, which is not expected: {trip.cause}")
+    return lines + [f"as well:  {_as_expected(trip).in_words()}, as expected" for trip in known]
 
 
 def _as_expected(trip: Rehearsed) -> Expected:

@@ -240,8 +240,16 @@ def test_a_share_is_rehearsed_over_two_feeds_and_by_time_alone(config, tmp_path)
     file = tmp_path / "rules.test.toml"
     file.write_text(SHARES % (readings, trip), "utf-8")
     assert killswitch("test", file)[0] == 0
+    code, out, _ = killswitch("test", "--json", file)
+    told = json.loads(out)
+    assert (code, told["failed"]) == (0, 0)
+    assert [(t["file"], t["passed"], t["why"]) for t in told["tests"]] == [(str(file), True, [])] * 2
     file.write_text(SHARES % (readings, ""), "utf-8")
     assert killswitch("test", file)[0] == 1
+    code, out, _ = killswitch("test", "--json", file)
+    told = json.loads(out)
+    assert (code, told["failed"], told["tests"][0]["passed"]) == (1, 1, False)
+    assert "at 5 s rejects trips prime: account 14" in told["tests"][0]["why"][0]
 
 
 @pytest.mark.parametrize(("last", "code"), [(41, 1), (40, 0)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from killswitch.cli.options import DONE, NO, USAGE, Ended, config_option, end, json_option, shown
+from killswitch.cli.options import DONE, NO, USAGE, Ended, config_option, echo_json, end, json_option, shown
 
 if TYPE_CHECKING:
     from killswitch.config import Rules
@@ -24,8 +24,9 @@ TELL_EVERY_S: Final = 1.0
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@json_option
 @click.pass_context
-def test(ctx: click.Context, files: tuple[Path, ...]) -> None:
+def test(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """Run rule tests: do these readings trip these rules, and nothing else?
 
     Exits with 1 if a test failed, 2 for a mistake in a file. Needs no secrets, broker or OMS.
@@ -33,14 +34,23 @@ def test(ctx: click.Context, files: tuple[Path, ...]) -> None:
     from killswitch import rule_tests  # noqa: PLC0415
 
     failed = 0
+    said: list[dict[str, object]] = []
     loaded = [_loaded_tests(path) for path in files]
     for path, (held, rules) in zip(files, loaded, strict=True):
         results = [rule_tests.run(one, rules) for one in held.tests]
         bad = [result for result in results if not result.passed]
+        if as_json:
+            said += [
+                {"file": str(path), "test": r.test.name, "passed": r.passed, "why": rule_tests.why(r)} for r in results
+            ]
+            failed += len(bad)
+            continue
         for result in bad:
             click.echo("\n".join(shown(line) for line in rule_tests.in_words(result).splitlines()))
         click.echo(f"{shown(str(path))}: {len(results) - len(bad)} passed, {len(bad)} failed")
         failed += len(bad)
+    if as_json:
+        echo_json({"failed": failed, "tests": said})
     ctx.exit(NO if failed else DONE)
 
 
