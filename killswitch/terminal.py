@@ -210,8 +210,10 @@ def _trip(trip: Said) -> Iterator[str]:
         yield wrapped(
             f"cause: {text}" + (f" ({times} times)" if isinstance(times, int) and times > 1 else ""), "    ", "  "
         )
-    if len(causes) > CAUSES_SHOWN:
-        yield wrapped(f"and {counted(len(causes) - CAUSES_SHOWN, 'more cause')}: --json shows each", "    ", "  ")
+    untold = trip.get("more_causes")
+    more = max(len(causes) - CAUSES_SHOWN, 0) + (untold if isinstance(untold, int) else 0)
+    if more:
+        yield wrapped(f"and {counted(more, 'more cause')}: --json shows more of them", "    ", "  ")
     if shadow:
         yield wrapped(f"tripped {_text(trip, 'tripped_at')} by {_text(trip, 'by')}", "    ", "  ")
         would = trip.get("would_cancel")

@@ -344,7 +344,7 @@ def test_a_status_of_a_thousand_series_still_fits_on_a_screen():
     words = " ".join(said.split())
     assert "IN BREACH account 1; account 2; account 3; account 4; account 5; account 6; 994 more," in words
     assert words.endswith("unknown as a whole; account 1; account 2; account 3; account 4; account 5; 995 more")
-    assert "and 990 more causes: --json shows each" in words
+    assert "and 990 more causes: --json shows more of them" in words
 
 
 def test_the_status_of_a_dead_man_says_when_it_isn_t_armed_yet():

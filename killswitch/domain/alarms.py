@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from killswitch.domain.messages import (
@@ -11,16 +12,14 @@ from killswitch.domain.messages import (
     HeartArmed,
     Noted,
 )
-from killswitch.domain.trips import (
-    Input,
-    State,
-)
+from killswitch.domain.trips import Input, State, again
 from killswitch.domain.watch import rules
 
 if TYPE_CHECKING:
     from killswitch.domain.life import Life
     from killswitch.domain.parts import Parts
     from killswitch.domain.settings import Settings
+    from killswitch.domain.trips import Trip
 
 
 def _tried(settings: Settings) -> frozenset[str]:
@@ -57,9 +56,8 @@ class Alarms:
 
     def _breached(self, breach: rules.Breach, now: float, wall: float) -> None:
         """A rule trips on the edge of its breach; while it lasts its cause is brought up to date."""
-        cause = CauseView(
-            breach.text, breach.rule, breach.kind, breach.labels, wall, wall, 1, breach.value, breach.value
-        )
+        worst = breach.worst or breach.value
+        cause = CauseView(breach.text, breach.rule, breach.kind, breach.labels, wall, wall, 1, breach.value, worst)
         if self._in_shadow(breach.rule):
             self._breached_in_shadow(breach, cause, now, wall)
             return
@@ -70,13 +68,25 @@ class Alarms:
                 self._life.latch(self._life.trip(id_, breach.scope, cause, f"rule {breach.rule}", now), now)
             return
         trip = held[0]
-        known = any(c.rule == breach.rule and c.labels == breach.labels for c in trip.causes)
-        self._parts.trips[trip.id] = trip.with_cause(cause)
-        if known:
+        if self._again(trip, cause):
             return
+        self._parts.trips[trip.id] = trip.with_cause(cause)
         self._parts.outbox.record(CauseAdded(trip.id, cause), wall, urgent=True)
         if trip.state is State.CONFIRMED:
             self._life.change(trip.id, Input.TRIP, breach.text, now, wall)
+
+    def _again(self, trip: Trip, cause: CauseView) -> bool:
+        """Bring a cause up to date that the trip has; False where it has none for this rule and series."""
+        at = (trip.id, cause.rule, cause.labels)
+        held = self._parts.again.get(at)
+        if held is None:
+            held = next((c for c in trip.causes if (c.rule, c.labels) == at[1:]), None)
+        if held is None:
+            return False
+        worst = self._parts.watch.worse(cause.rule, held.worst, cause.worst)
+        self._parts.again[at] = again(held, replace(cause, worst=worst))
+        self._parts.repeats[trip.id] = (self._parts.repeats.get(trip.id) or 0) + 1
+        return True
 
     def _in_shadow(self, rule: str) -> bool:
         settings = self._parts.settings

@@ -841,7 +841,10 @@ class WouldCancel:
 
 @dataclass(frozen=True, slots=True)
 class TripView:
-    """What the outside sees of a trip. `would_cancel`: of a shadow trip only, None until it has looked."""
+    """What the outside sees of a trip. `would_cancel`: of a shadow trip only, None until it has looked.
+
+    `causes`: the first hundred at most; `more_causes`: how many there are beyond them. The journal has each.
+    """
 
     trip: str
     state: str
@@ -859,6 +862,7 @@ class TripView:
     drill: bool = False
     shadow: bool = False
     would_cancel: WouldCancel | None = None
+    more_causes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from killswitch.domain.undo import Agenda, Table, Undo
 from killswitch.domain.watch.rules import Watch
 
 if TYPE_CHECKING:
-    from killswitch.domain.messages import Restored
+    from killswitch.domain.messages import CauseView, Labels, Restored
     from killswitch.domain.settings import Settings
     from killswitch.domain.trips import Trip
 
@@ -25,6 +25,8 @@ class Parts:
 
     `status`: sentences under a name ("journal": why it can't be written; "why TRIP": why it is escalated).
     `gateways`: (OMS, gateway) -> up, since when, why not. `stir`: the OMSes whose sweeps must be gone on with.
+    `again`: (trip, rule, labels) -> a cause as it is now, where it came more than once: beside the trip, for a trip of
+    thousands of series must not be made anew at each of their readings. `repeats`: trip -> how often that was.
     """
 
     def __init__(self, settings: Settings, restored: Restored, now: float) -> None:
@@ -63,6 +65,8 @@ class Parts:
         )
         self.gateways: Table[tuple[str, str], tuple[bool, float, str]] = Table(self.undo)
         self.brokers: Table[str, tuple[bool, str]] = Table(self.undo)
+        self.again: Table[tuple[str, str, Labels], CauseView] = Table(self.undo)
+        self.repeats: Table[str, int] = Table(self.undo)
         self.stir: set[str] = set()
 
     def look_failed(self, call: int, now: float) -> None:
@@ -78,6 +82,16 @@ class Parts:
     def rules_of_trips(self) -> frozenset[str]:
         """The rules that latched trips wait for, by the names that they had when they breached."""
         return frozenset(cause.rule for trip in self.trips.values() for cause in trip.causes if cause.rule)
+
+    def causes_of(self, trip: Trip) -> tuple[CauseView, ...]:
+        """A trip's causes as they are now."""
+        return tuple(self.again.get((trip.id, c.rule, c.labels)) or c if c.rule else c for c in trip.causes)
+
+    def forget_causes(self, trip: Trip) -> None:
+        """A trip has ended."""
+        self.repeats.pop(trip.id)
+        for cause in trip.causes:
+            self.again.pop((trip.id, cause.rule, cause.labels))
 
     def stir_up(self, oms: str | None) -> None:
         """The sweeps of this OMS have something new to act on."""

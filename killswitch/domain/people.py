@@ -182,6 +182,7 @@ class People:
         body = WasReset(trip.id, event.by, event.reason, event.id, event.digest, trip.ghosts)
         n = self._parts.outbox.record(body, event.wall, urgent=True)
         del self._parts.trips[trip.id]
+        self._parts.forget_causes(trip)
         self._ended[trip.id] = True
         self._parts.watch.release(self._parts.rules_of_trips(), now)
         for what in ("overdue", "remind"):

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from killswitch.domain.settings import Settings, Site
 
 
+CAUSES_MAX: Final = 100
+"""So many causes of a trip are shown, of the rest there is a number: a limit that thousands of series are past must
+not make each announcement a megabyte.
+"""
 COVERS: Final = "orders"
 """What VERIFIED speaks of: quotes and block trades are not listed."""
 
@@ -79,7 +83,7 @@ class Picture:
         n = self._parts.outbox.last_n
         changed = False
         for trip in self._parts.trips.values():
-            basis = (trip, self._lists(trip))
+            basis = (trip, self._parts.repeats.get(trip.id), self._lists(trip))
             if self._bases.get(trip.id) == basis:
                 continue  # most of many trips: their view need not be made to know that it is the same
             self._bases[trip.id] = basis
@@ -119,11 +123,13 @@ class Picture:
 
     def _view_trip(self, trip: Trip) -> TripView:
         looked, unseen = self._parts.sweeper.evidence.looked_at(trip)
+        causes = self._parts.causes_of(trip)
         return TripView(
             trip=trip.id,
             state=trip.state.value,
             scope=trip.scope,
-            causes=trip.causes,
+            causes=causes[:CAUSES_MAX],
+            more_causes=max(len(causes) - CAUSES_MAX, 0),
             by=trip.by,
             tripped_wall=trip.tripped_wall,
             calls=trip.calls,

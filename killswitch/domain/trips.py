@@ -110,15 +110,14 @@ def merged(causes: tuple[CauseView, ...], cause: CauseView) -> tuple[CauseView, 
         if (held.rule, held.kind, held.labels) == (cause.rule, cause.kind, cause.labels) and (
             cause.rule or held.text == cause.text
         ):
-            newer = replace(
-                held,
-                last_wall=cause.last_wall,
-                count=held.count + 1,
-                last=cause.last,
-                worst=cause.worst or held.worst,
-            )
-            return (*causes[:i], newer, *causes[i + 1 :])
+            return (*causes[:i], again(held, cause), *causes[i + 1 :])
     return (*causes, cause)
+
+
+def again(held: CauseView, cause: CauseView) -> CauseView:
+    """The same cause once more."""
+    worst = cause.worst or held.worst
+    return replace(held, last_wall=cause.last_wall, count=held.count + 1, last=cause.last, worst=worst)
 
 
 Change: TypeAlias = tuple[str, Input, str]

@@ -115,8 +115,13 @@ def cause_json(cause: CauseView) -> dict[str, Any]:
 
 
 def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
-    """A trip with the contract's keys; a shadow trip has `would_cancel` as well, null until it has looked."""
-    would = {"would_cancel": _would_json(view.would_cancel)} if view.shadow else {}
+    """A trip with the contract's keys; a shadow trip has `would_cancel` as well, null until it has looked.
+
+    `more_causes` where there are more than are told.
+    """
+    more: dict[str, Any] = {"would_cancel": _would_json(view.would_cancel)} if view.shadow else {}
+    if view.more_causes:
+        more["more_causes"] = view.more_causes
     return {
         "trip": view.trip,
         "state": view.state,
@@ -132,7 +137,7 @@ def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
         "verified_at": None if view.verified_wall is None else rfc3339(view.verified_wall),
         "daemon": daemon,
         "shadow": view.shadow,
-        **would,
+        **more,
     }
 
 

@@ -132,7 +132,7 @@ def test_first_lowest_highest_and_last_of_each_series_survive_in_order(pushed):
     kept = drained(backlog)
     assert len(kept) + backlog.conflated == len(pushed)
     assert len(kept) + sum(r.merged.count for r in kept if r.merged is not None) == len(pushed)
-    assert len(kept) <= 12 + 3 * 4
+    assert len(kept) <= 12 + 3 * 6  # first, lowest, highest, last, and both ends of the deepest fall
     for name in "abc":
         sent = [float(v) for s, v in pushed if s == name]
         got = [r.value for r in kept if dict(r.labels)["series"] == name]

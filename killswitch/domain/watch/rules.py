@@ -10,10 +10,11 @@ with it, so what other rules there are costs a known series nothing.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import BadReading, Beat, FeedDown, FeedUp, Reading, SessionDown, SessionUp
-from killswitch.domain.settings import OnUnknown, StaleRule
+from killswitch.domain.settings import LimitRule, OnUnknown, StaleRule
 from killswitch.domain.watch import kinds, limit, outlook
 from killswitch.domain.watch.bad import Bad
 from killswitch.domain.watch.change import Change as ChangeOfRules
@@ -30,7 +31,6 @@ from killswitch.domain.watch.untold import Untold
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
-    from decimal import Decimal
 
     from killswitch.domain.messages import Event, Labels, Merged
     from killswitch.domain.scope import Scope
@@ -349,6 +349,18 @@ class Watch:
         return unknown(rule, rule.fallback, "unknown_series", text)
 
     # --- looking from outside ------------------------------------------------------------------------------
+
+    def worse(self, rule: str, one: str, other: str) -> str:
+        """That of two values, as breaches told them, which is further past the rule's limit; the later one of equals.
+
+        Of a rule that isn't there any more, and of what is no number: the later one.
+        """
+        held = self._roster.rules.get(rule)
+        if held is None or not one or not other:
+            return other or one
+        first, second = Decimal(one), Decimal(other)
+        worst = limit.worse(held, first, second) if isinstance(held, LimitRule) else max(first, second)
+        return other if worst == second else one
 
     def uncalm(self, rule: str, labels: Labels, now: float) -> str | None:
         """Why a rule's series isn't calm, for a reset: None when it is inside its limit and fresh.
