@@ -12,9 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
 import time
 import urllib.error
@@ -29,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from killswitch.simulator.gateway import Simulator
 from killswitch.simulator.world import SimulatorOptions
 from tests.end_to_end.letters import Letters
+from tests.end_to_end.ports import quiet_port
 from tests.mosquitto import Mosquitto
 
 WITHIN_S = 40
@@ -53,15 +52,6 @@ above = 50
 scope = { oms = "prime", account = "{account}" }
 """
 """User and password of the test itself, where the broker wants one."""
-
-
-def quiet_port():
-    """A free port below those that outgoing connections take, so that nobody else has it while we are away."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def iso(wall=None):
@@ -98,6 +88,7 @@ class House:
         self.letters = Letters()
         self.process = None
         self.broker = None
+        self.broker_url = None  # another way to it than straight
         self.user = self.sim.exchange.users[self.sim.options.api_user]
         self._reader = None
         self._starts = 0
@@ -139,7 +130,7 @@ class House:
     def write_config(self):
         """The configuration as `tables` and `sections` say now, and the secret beside it."""
         given = {"daemon": f'name = "{NAME}"', "http": f'listen = "127.0.0.1:{self.http_port}"'}
-        given["mqtt"] = f"urls = {json.dumps([self.broker.url] if self.broker else [])}"
+        given["mqtt"] = f"urls = {json.dumps([self.broker_url or self.broker.url] if self.broker else [])}"
         if self.password is not None:
             given["mqtt"] += '\nusername = "killswitch"\npassword_file = "mqtt.password"'
             self.keep_secret("mqtt.password", self.password)

@@ -20,6 +20,7 @@ class Letters:
         self.retained = {}
         self.receipts = defaultdict(list)
         self.events = []
+        self.heard = lambda topic, said: None  # called with each retained topic's new payload
 
     async def read(self, broker, who):
         """Read for ever; a session of its own that the broker keeps, so that nothing is missed."""
@@ -57,6 +58,7 @@ class Letters:
                 self.retained[topic] = json.loads(payload)
             except ValueError:  # availability is a word, and a test may have left anything
                 self.retained[topic] = payload.decode()
+            self.heard(topic, self.retained[topic])
 
     def kinds(self):
         return [event["kind"] for event in self.events]

@@ -15,7 +15,8 @@ from websockets.asyncio.server import serve
 from killswitch.simulator.faults import Latency
 from killswitch.simulator.gateway import Simulator
 from killswitch.simulator.world import SimulatorOptions
-from tests.end_to_end.house import House, proven, quiet_port, until
+from tests.end_to_end.house import House, proven, until
+from tests.end_to_end.ports import quiet_port
 
 pytestmark = pytest.mark.mosquitto
 
