@@ -145,6 +145,7 @@ def test_there_are_the_verbs_of_this_version_and_no_others(home):
         (("simulate", "--listen", "nonsense"), "must be HOST:PORT"),
         (("simulate", "--listen", "127.0.0.1:99999"), "must be HOST:PORT"),
         (("simulate", "--fault", "no_such=1"), "no fault is called 'no_such'"),
+        (("simulate", "--dialect", "v5"), "'v5' is not one of 'v2', 'v3', 'v4'"),
         (("simulate", "--accounts", "14,x"), "ids above 0 with commas"),
         (("simulate", "--accounts", "14,14"), "must differ"),
         (("simulate", "--secret-file", "nowhere"), "no secret can be read"),
@@ -561,6 +562,7 @@ async def test_a_broken_journal_is_told_with_its_place(oms):
 
 def test_the_simulator_says_where_it_is_and_stops_in_order(home):
     argv = ("simulate", "--listen", "127.0.0.1:0", "--accounts", "14,99", "--orders", "6", "--api-key", "the-key")
+    argv += ("--dialect", "v4")
     process = subprocess.Popen(
         home.command(*argv, "--secret-file", home.folder / "prime.secret"),
         stdout=subprocess.PIPE,
@@ -581,6 +583,7 @@ def test_the_simulator_says_where_it_is_and_stops_in_order(home):
         process.kill()
         process.wait()
     assert process.returncode == 0
+    assert "dialect v4" in out
     assert "accounts 14, 99" in out
     assert "open orders 6" in out
     assert CANARY not in out

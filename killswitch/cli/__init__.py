@@ -178,6 +178,9 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 
 @cli.command()
 @click.option("--listen", type=Address(), default="127.0.0.1:8087", show_default=True, help="Port 0: any free one.")
+@click.option("--dialect", type=click.Choice(["v2", "v3", "v4"]), default="v2", show_default=True)
+@click.option("--oms-version", "version", help="What GetOMSVersion says; empty: the call doesn't exist.")
+@click.option("--nameless", type=click.IntRange(0), default=0, help="Each so many-th order doesn't say who entered it.")
 @click.option("--accounts", type=Ids(), default="3", show_default=True, help="Ids, or how many, from 14 on.")
 @click.option("--users", type=Ids(), default="2", show_default=True, help="Traders: ids, or how many: 37, 40, 41...")
 @click.option("--orders", type=click.IntRange(0, 1_000_000), default=0, show_default=True, help="Open at the start.")
@@ -192,6 +195,9 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 def simulate(
     *,
     listen: tuple[str, int],
+    dialect: str,
+    version: str | None,
+    nameless: int,
     accounts: int | tuple[int, ...],
     users: int | tuple[int, ...],
     orders: int,
@@ -210,6 +216,9 @@ def simulate(
     options = SimulatorOptions(
         host=listen[0],
         port=listen[1],
+        dialect=dialect,
+        version=version,
+        nameless_every=nameless,
         accounts=accounts,
         users=users,
         orders=orders,

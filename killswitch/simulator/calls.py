@@ -1,8 +1,8 @@
 """What each call answers: body text in, JSON text out. Pure.
 
-Keys are read with the vendor's exact spelling and unknown ones are ignored, as v2 servers do. An id that is
-missing, null or 0 is one and the same: not given. So a misspelt key or a 0 widens a CancelAllOrders here just
-as it would on a live server.
+Unknown keys are ignored, and v2 knows a key in the vendor's exact spelling only. An id that is missing, null or
+0 is one and the same: not given. So a misspelt key, a 0, or a key that the dialect doesn't know widens a
+CancelAllOrders here just as it would on a live server.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from killswitch.simulator.answers import RECEIVED, Refused, refusal
+from killswitch.simulator.dialects import AnyCase
 from killswitch.simulator.faults import Error
 from killswitch.simulator.orders import OrderState, OrderType, Side
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Body = Mapping[str, object]
     Handler = Callable[[Exchange, User, Body, float], str]
 
-LISTS: Final = frozenset({"GetOpenOrders", "GetAccountPositions", "GetUserAccounts", "GetInstruments"})
+LISTS: Final = frozenset({"GetOpenOrders", "GetAccountPositions", "GetUserAccounts", "GetAccounts", "GetInstruments"})
 _ID_MAX: Final = 2**63 - 1
 
 
@@ -43,13 +44,18 @@ def read_body(text: str) -> Body:
     return body
 
 
+def spelt(exchange: Exchange, body: Body) -> Body:
+    """The body as this server reads its keys."""
+    return AnyCase(body) if exchange.dialect.any_case else body
+
+
 def answer(exchange: Exchange, caller: User | None, name: str, text: str, now: float) -> str | None:
     """The reply's payload, None for a function that doesn't exist; carries out what was asked.
 
     `caller` is None before sign-in, when every call here is Not Authorized.
     """
     handler = _HANDLERS.get(name)
-    if handler is None:
+    if handler is None or (name == "GetAccounts" and not exchange.dialect.lists_accounts):
         return None
     if caller is None:
         return refusal(20)
@@ -57,7 +63,7 @@ def answer(exchange: Exchange, caller: User | None, name: str, text: str, now: f
     if fault is not None and not fault.executed:
         return refusal(fault.code)
     try:
-        body = read_body(text)
+        body = spelt(exchange, read_body(text))
         check_oms(exchange, body)
         payload = handler(exchange, caller, body, now)
     except Refused as error:
@@ -98,17 +104,20 @@ def _looked_at(exchange: Exchange, caller: User, body: Body) -> int:
 
 
 def _cancel_all_orders(exchange: Exchange, caller: User, body: Body, now: float) -> str:
+    def read(key: str) -> int | None:
+        return _identifier(body, key) if key in exchange.dialect.honours else None
+
     exchange.cancel_all(
-        caller,
-        now=now,
-        account=_identifier(body, "AccountId"),
-        user=_identifier(body, "UserId"),
-        instrument=_identifier(body, "InstrumentId"),
+        caller, now=now, account=read("AccountId"), user=read("UserId"), instrument=read("InstrumentId")
     )
     return RECEIVED
 
 
 def _cancel_order(exchange: Exchange, caller: User, body: Body, now: float) -> str:
+    if exchange.dialect.three_keys:
+        order_id, account = needed(body, "OrderId"), needed(body, "AccountId")
+        exchange.cancel_order(caller, now=now, order_id=order_id, account=account)
+        return RECEIVED
     exchange.cancel_order(
         caller,
         now=now,
@@ -120,7 +129,8 @@ def _cancel_order(exchange: Exchange, caller: User, body: Body, now: float) -> s
 
 
 def _get_open_orders(exchange: Exchange, caller: User, body: Body, _: float) -> str:
-    orders = exchange.open_orders(account=_looked_at(exchange, caller, body))
+    hidden = exchange.dialect.hides_quotes
+    orders = [o for o in exchange.open_orders(account=_looked_at(exchange, caller, body)) if not (hidden and o.quote)]
     rows = [o.short() for o in orders] if exchange.short_rows else [o.full() for o in orders]
     return f"[{','.join(rows)}]"
 
@@ -144,6 +154,15 @@ def _get_user_accounts(exchange: Exchange, caller: User, body: Body, _: float) -
     if user is None:
         raise Refused(104)
     return json.dumps(sorted(user.accounts))
+
+
+def _get_accounts(exchange: Exchange, caller: User, body: Body, _: float) -> str:
+    """All accounts of the OMS, for the operator. No document prints the rows; these begin as account infos do."""
+    if not caller.operator:
+        raise Refused(20)
+    start, limit = _identifier(body, "StartIndex") or 0, _identifier(body, "Limit")
+    listed = list(exchange.accounts.items())[start : None if limit is None else start + limit]
+    return json.dumps([{"OMSID": exchange.oms_id, "AccountId": a, "AccountName": name} for a, name in listed])
 
 
 def _get_account_positions(exchange: Exchange, caller: User, body: Body, _: float) -> str:
@@ -206,6 +225,7 @@ _HANDLERS: Final[Mapping[str, Handler]] = {
     "GetOpenOrders": _get_open_orders,
     "GetOrderStatus": _get_order_status,
     "GetUserAccounts": _get_user_accounts,
+    "GetAccounts": _get_accounts,
     "GetAccountPositions": _get_account_positions,
     "SendOrder": _send_order,
 }

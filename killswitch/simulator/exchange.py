@@ -14,6 +14,7 @@ from killswitch.simulator import events
 from killswitch.simulator.answers import Refused
 from killswitch.simulator.cancel_rows import row_for
 from killswitch.simulator.cancels import CancelQueue
+from killswitch.simulator.dialects import DIALECTS
 from killswitch.simulator.faults import Faults, Lie, Reject, Stragglers
 from killswitch.simulator.log import Ending, Log
 from killswitch.simulator.market import Market
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from killswitch.simulator.cancels import Cancel
+    from killswitch.simulator.dialects import Dialect
     from killswitch.simulator.users import User
 
 FIRST_ORDER_ID: Final = 23_092_280_996
@@ -47,13 +49,23 @@ class Exchange:
         short_rows: bool = False,
         short_events: bool = False,
         faults: Faults | None = None,
+        dialect: Dialect = DIALECTS["v2"],
+        version: str | None = None,
+        nameless_every: int = 0,
     ) -> None:
-        """`cancel_rate` in orders a second, None for no limit; `wall_at_zero_ms`: wall clock at time 0."""
+        """`cancel_rate` in orders a second, None for no limit; `wall_at_zero_ms`: wall clock at time 0.
+
+        `version`: what GetOMSVersion says, "" for a server without that call; None: the dialect's own.
+        `nameless_every`: each so many-th order is shown as entered by user 0 with no name; 0: none is.
+        """
         self.oms_id = oms_id
+        self.dialect = dialect
+        self.version = dialect.version if version is None else version
+        self.nameless_every = nameless_every
         self.cancels = CancelQueue(cancel_rate, cancel_latency_s)
         self.wall_at_zero_ms = wall_at_zero_ms
         self.short_rows = short_rows
-        self.short_events = short_events
+        self.short_events = short_events or dialect.short_events
         self.faults = faults or Faults()
         self.users: dict[int, User] = {}
         self.accounts: dict[int, str] = {}
@@ -119,6 +131,7 @@ class Exchange:
         stop_price: Decimal | int = 0,
         order_type: OrderType = OrderType.Limit,
         client_order_id: int = 0,
+        quote: bool = False,
     ) -> Order:
         """A new order, whoever asks; a market order is filled at once at the instrument's last price.
 
@@ -143,6 +156,10 @@ class Exchange:
             received_ms=at_ms,
             updated_ms=at_ms,
             gross=ZERO,
+            quote=quote,
+            nameless=self.nameless_every > 0 and len(self.orders) % self.nameless_every == 0,
+            account_name=self.accounts[account] if self.dialect.names_accounts else "",
+            no_price=self.dialect.no_price,
         )
         self._next_order_id += 1
         self.orders[order.order_id] = order
@@ -235,7 +252,7 @@ class Exchange:
         Refused 20 without the permission, 104 for an account, user or instrument that doesn't exist.
         """
         self._now = max(self._now, now)
-        if not caller.may_cancel_all(user=user, account=account):
+        if not caller.may_cancel_all(user=user, account=account, whole_is_special=self.dialect.whole_is_special):
             raise Refused(20)
         for given, known in ((account, self.accounts), (user, self.users), (instrument, self.instruments)):
             if given is not None and given not in known:
@@ -246,7 +263,11 @@ class Exchange:
             self._tell(events.cancel_all_reject(self.oms_id, account, instrument, caller.user_id))
             return
         row = row_for(user=user, account=account, instrument=instrument)
-        taken = [o for o in self._candidates(account) if row.matches(o, user, account, instrument)]
+        taken = [
+            o
+            for o in self._candidates(account)
+            if row.matches(o, user, account, instrument) and not (o.quote and self.dialect.hides_quotes)
+        ]
         fault = self.faults.take(Stragglers)
         if fault is not None:
             taken = taken[: max(0, len(taken) - fault.orders)]
@@ -275,7 +296,8 @@ class Exchange:
         if order is None:
             # Who may not look into the account doesn't learn whether the order exists.
             raise Refused(104 if account is None or caller.may_trade(account) else 20)
-        if not caller.may_cancel_order(order.account, order.entered_by):
+        enough = self.dialect.association_is_enough
+        if not caller.may_cancel_order(order.account, order.entered_by, association_is_enough=enough):
             raise Refused(20)
         if self.faults.take(Lie, "CancelOrder"):
             return

@@ -243,6 +243,7 @@ async def serve_forever(options: SimulatorOptions, say: Callable[[str], None] = 
     async with Simulator(options) as sim:
         user = sim.exchange.users[options.api_user]
         say(f"simulated OMS {sim.exchange.oms_id} at {sim.url}")
+        say(f"dialect {options.dialect}")
         say(f"accounts {', '.join(map(str, sim.exchange.accounts))}")
         say(f"users {', '.join(f'{u.user_id} ({u.name})' for u in sim.exchange.users.values())}")
         say(f"open orders {len(sim.exchange.open_ids())}")

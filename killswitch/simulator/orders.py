@@ -15,18 +15,16 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 _TICKS_AT_EPOCH_MS: Final = 62_135_596_800_000
-_NO_PRICE: Final = "9223372036.854775807"
-"""How a v2 server writes "there is no such price"."""
 
 # The order object of GetOpenOrders and GetOrderStatus, with the vendor's spelling.
 _FULL: Final = (
     '{"Side":"%(side)s","OrderId":%(order_id)d,"Price":%(price)s,"Quantity":%(remaining)s,'
     '"DisplayQuantity":%(remaining)s,"Instrument":%(instrument)d,"Account":%(account)d,'
-    '"OrderType":"%(order_type)s","ClientOrderId":%(client_order_id)d,"OrderState":"%(state)s",'
+    '%(account_name)s"OrderType":"%(order_type)s","ClientOrderId":%(client_order_id)d,"OrderState":"%(state)s",'
     '"ReceiveTime":%(received_ms)d,"ReceiveTimeTicks":%(received_ticks)d,"OrigQuantity":%(quantity)s,'
     '"QuantityExecuted":%(executed)s,"AvgPrice":%(average)s,"CounterPartyId":0,'
     '"ChangeReason":"%(change_reason)s","OrigOrderId":%(order_id)d,"OrigClOrdId":%(client_order_id)d,'
-    '"EnteredBy":%(entered_by)d,"UserName":%(user_name)s,"IsQuote":false,'
+    '"EnteredBy":%(shown_by)d,"UserName":%(user_name)s,"IsQuote":%(quote)s,'
     '"InsideAsk":%(none)s,"InsideAskSize":%(none)s,"InsideBid":%(none)s,"InsideBidSize":%(none)s,'
     '"LastTradePrice":%(none)s,'
     '"RejectReason":"","IsLockedIn":false,"CancelReason":"%(cancel_reason)s","OrderFlag":"%(flag)s",'
@@ -82,7 +80,11 @@ class OrderState(IntEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Order:
-    """One order. Times are milliseconds since 1970; `entered_by` is the user who sent it."""
+    """One order. Times are milliseconds since 1970; `entered_by` is the user who sent it.
+
+    `account_name`: "" where rows don't have it. `nameless`: its rows say all the same that user 0 did, with no
+    name. `no_price`: how its rows write "none".
+    """
 
     oms_id: int
     order_id: int
@@ -101,6 +103,10 @@ class Order:
     received_ms: int
     updated_ms: int
     gross: Decimal
+    account_name: str
+    no_price: str
+    quote: bool = False
+    nameless: bool = False
     state: OrderState = OrderState.Working
     change_reason: str = "NewInputAccepted"
     cancel_reason: str = ""
@@ -123,8 +129,10 @@ class Order:
             "oms_id": self.oms_id,
             "order_id": self.order_id,
             "account": self.account,
-            "entered_by": self.entered_by,
-            "user_name": json.dumps(self.user_name),
+            "account_name": f'"AccountName":{json.dumps(self.account_name)},' if self.account_name else "",
+            "shown_by": 0 if self.nameless else self.entered_by,
+            "user_name": json.dumps("" if self.nameless else self.user_name),
+            "quote": "true" if self.quote else "false",
             "instrument": self.instrument,
             "side": self.side.name,
             "side_number": int(self.side),
@@ -147,7 +155,7 @@ class Order:
             "change_reason": self.change_reason,
             "cancel_reason": self.cancel_reason,
             "flag": flag,
-            "none": _NO_PRICE,
+            "none": self.no_price,
         }
 
     def full(self) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from killswitch.simulator.answers import RECEIVED, Refused, refusal
-from killswitch.simulator.calls import LISTS, answer, check_oms, needed, read_body
+from killswitch.simulator.calls import LISTS, answer, check_oms, needed, read_body, spelt
+from killswitch.simulator.dialects import camel
 from killswitch.simulator.faults import CloseOn, Deaf, Error, NoAnswer, OwnNumbers, SlowLists
 from killswitch.simulator.market import instrument_rows
 from killswitch.simulator.sign_in import SECRET_KEYS
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from killswitch.simulator.events import Event
     from killswitch.simulator.exchange import Exchange
-    from killswitch.simulator.sign_in import Door
+    from killswitch.simulator.sign_in import Admission, Door
     from killswitch.simulator.users import User
 
 UNKNOWN_FUNCTION: Final = "Endpoint Not Found"
@@ -28,6 +29,7 @@ _LOGGED_TEXT: Final = 1_000
 """Characters kept of a payload that is no object."""
 _ASKING: Final = frozenset({FrameType.REQUEST, FrameType.SUBSCRIBE, FrameType.UNSUBSCRIBE})
 _OWN_NUMBERS_FROM: Final = 2**40 + 1
+_SECRET: Final = frozenset(key.lower() for key in SECRET_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ class Session:
         """The reply's payload, None for a function that doesn't exist."""
         handler = {
             "Ping": self._ping,
+            "GetOMSVersion": self._get_version if self._exchange.version else None,
             "AuthenticateUser": self._authenticate,
             "Authenticate2FA": self._second_factor,
             "LogOut": self._log_out,
@@ -128,7 +131,7 @@ class Session:
         if fault is not None and not fault.executed:
             return refusal(fault.code)
         try:
-            payload = handler(read_body(text))
+            payload = handler(spelt(self._exchange, read_body(text)))
         except Refused as error:
             return refusal(error.code, error.detail)
         return payload if fault is None else refusal(fault.code)
@@ -136,15 +139,26 @@ class Session:
     def _ping(self, _: Mapping[str, object]) -> str:
         return '{"msg":"PONG"}'
 
+    def _get_version(self, _: Mapping[str, object]) -> str:
+        """Public. The generic answer, with the version in its detail."""
+        return json.dumps({"result": True, "errormsg": None, "errorcode": 0, "detail": self._exchange.version})
+
     def _authenticate(self, body: Mapping[str, object]) -> str:
         admission = self._door.authenticate(body)
         self.user, self._pending = admission.user or self.user, admission.pending
-        return admission.reply
+        return self._spelt(admission)
+
+    def _spelt(self, admission: Admission) -> str:
+        if not self._exchange.dialect.camel_sign_in:
+            return admission.reply
+        reply = camel(json.loads(admission.reply))
+        del reply["sessionToken"]
+        return json.dumps(reply)
 
     def _second_factor(self, body: Mapping[str, object]) -> str:
         admission = self._door.second_factor(self._pending, body)
         self.user = admission.user or self.user
-        return admission.reply
+        return self._spelt(admission)
 
     def _log_out(self, _: Mapping[str, object]) -> str:
         self.user = self._pending = None
@@ -161,7 +175,7 @@ class Session:
         allowed = self.user.may_look(account) and account in self._exchange.accounts
         if allowed:
             self.subscribed.add(account)
-        return json.dumps({"Subscribe": allowed})
+        return json.dumps({self._exchange.dialect.subscribed: allowed})
 
     def _get_instruments(self, body: Mapping[str, object]) -> str:
         """Public: it needs no sign-in."""
@@ -204,5 +218,5 @@ def _for_the_log(text: str) -> Mapping[str, object] | str:
         body = read_body(text)
     except Refused:
         # What can't be read may hold a secret all the same.
-        return "" if any(key in text for key in SECRET_KEYS) else text[:_LOGGED_TEXT]
-    return {key: "hidden" if key in SECRET_KEYS else value for key, value in body.items()}
+        return "" if any(key in text.lower() for key in _SECRET) else text[:_LOGGED_TEXT]
+    return {key: "hidden" if key.lower() in _SECRET else value for key, value in body.items()}

@@ -43,18 +43,22 @@ class User:
     def may_look(self, account: int) -> bool:
         return self.may_trade(account) or (READ_ONLY in self.permissions and account in self.accounts)
 
-    def may_cancel_order(self, account: int, entered_by: int) -> bool:
-        """Only a venue operator can cancel orders for another user or account ("CancelOrder")."""
-        return self.operator or (self.may_trade(account) and entered_by == self.user_id)
+    def may_cancel_order(self, account: int, entered_by: int, *, association_is_enough: bool = False) -> bool:
+        """Only a venue operator can cancel orders for another user or account ("CancelOrder").
 
-    def may_cancel_all(self, *, user: int | None, account: int | None) -> bool:
+        To newer servers being associated with the account is enough.
+        """
+        return self.operator or (self.may_trade(account) and (association_is_enough or entered_by == self.user_id))
+
+    def may_cancel_all(self, *, user: int | None, account: int | None, whole_is_special: bool = True) -> bool:
         """Whether CancelAllOrders with these ids is allowed.
 
-        Neither: the special permission. An account: whoever trades on it, whichever of its users is named,
-        since all users together are allowed there too. A user alone: that user, or the operator.
+        Neither: the special permission, or with newer servers the operator's. An account: whoever trades on it,
+        whichever of its users is named, since all users together are allowed there too. A user alone: that
+        user, or the operator.
         """
         if account is not None:
             return self.may_trade(account)
         if user is not None:
             return self.operator or (TRADING in self.permissions and user == self.user_id)
-        return WHOLE_OMS in self.permissions
+        return WHOLE_OMS in self.permissions if whole_is_special else self.operator

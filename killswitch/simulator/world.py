@@ -14,6 +14,7 @@ from decimal import Decimal
 from itertools import cycle, product
 from typing import Final
 
+from killswitch.simulator.dialects import DIALECTS
 from killswitch.simulator.exchange import Exchange
 from killswitch.simulator.faults import Fault, Faults
 from killswitch.simulator.orders import Side
@@ -53,6 +54,12 @@ class SimulatorOptions:
     cancel_latency_s: float = 0.0
     failed_logins: int = 5
     """After so many in a row a user is locked."""
+    dialect: str = "v2"
+    """v2, v3 or v4."""
+    version: str | None = None
+    """What GetOMSVersion says; "": the server has no such call; None: as servers of the dialect do."""
+    nameless_every: int = 0
+    """Each so many-th order, beginning with the first, is shown as entered by user 0 with no name; 0: none is."""
     short_rows: bool = False
     """Open orders as servers before 3.3 write them."""
     short_events: bool = False
@@ -73,6 +80,9 @@ def build(options: SimulatorOptions, *, now: float = 0.0, wall_at_zero_ms: int =
         short_rows=options.short_rows,
         short_events=options.short_events,
         faults=faults,
+        dialect=DIALECTS[options.dialect],
+        version=options.version,
+        nameless_every=options.nameless_every,
         **first_id,
     )
     for account in accounts:
@@ -103,6 +113,10 @@ def _traders(given: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check(options: SimulatorOptions, accounts: tuple[int, ...], traders: tuple[int, ...]) -> None:
+    if options.dialect not in DIALECTS:
+        raise WorldError(f"{options.dialect!r} is no dialect: v2, v3 or v4")
+    if options.short_rows and options.dialect != "v2":
+        raise WorldError("only servers before 3.3 write short rows: dialect v2")
     for words, ids in (("account", accounts), ("user", traders), ("instrument", options.instruments)):
         if not ids:
             raise WorldError(f"there must be at least one {words}")
@@ -116,6 +130,8 @@ def _check(options: SimulatorOptions, accounts: tuple[int, ...], traders: tuple[
         raise WorldError("an API key and its secret are given together or not at all")
     if options.cancel_rate is not None and options.cancel_rate <= 0:
         raise WorldError("the rate of cancels must be above 0")
+    if options.nameless_every < 0:
+        raise WorldError("every how many-th order has no name can't be below 0")
     if options.orders < 0 or options.cancel_latency_s < 0 or options.failed_logins < 1:
         raise WorldError("orders and latency can't be below 0, and a login may fail at least once")
 

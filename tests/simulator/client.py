@@ -81,7 +81,7 @@ class Bare:
 
     async def sign_in(self, user) -> None:
         reply = await self.ask("AuthenticateUser", by_key(user))
-        assert reply["Authenticated"] is True
+        assert reply.get("Authenticated", reply.get("authenticated")) is True
 
 
 def by_key(user, nonce: str = "1234567890") -> dict:
