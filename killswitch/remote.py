@@ -1,48 +1,52 @@
-"""Talking to a running daemon: commands over MQTT, and its state over HTTP or from what the broker retains."""
+"""Talking to a running daemon: commands over MQTT, and over HTTP where no broker is; what the broker retains."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import json
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from killswitch.adapters.mqtt_send import BrokerUnreachable, send_command, watch_trip
 from killswitch.adapters.mqtt_visit import retained
 from killswitch.broker import broker_of
+from killswitch.remote_http import NotReached, post, state
 from killswitch.wire.announce import decode_trip_view
 from killswitch.wire.commands import encode_reset_command, encode_trip_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal, TypeAlias
 
     from killswitch.adapters.mqtt_session import Broker
     from killswitch.config import Config
     from killswitch.domain.scope import Scope
     from killswitch.wire.announce import ReceiptSeen, TripSeen
 
+    Command: TypeAlias = Literal["trip", "reset"]
+
+__all__ = ["NotReached", "state"]
+
 RECEIPT_S: Final = 10.0
-STATE_S: Final = 3.0
-STATE_MAX: Final = 64 * 1024 * 1024
-"""Bytes read of /state."""
-
-
-class NotReached(Exception):  # noqa: N818  # the other side's, not a bug
-    """What is needed could not be reached: a sentence for a person, without any secret."""
+LOOK_EVERY_S: Final = 0.2
+"""How often a trip that can't be watched at the broker is looked at over HTTP."""
 
 
 @dataclass(slots=True)
 class Sending:
-    """A trip command under way: what is known of it when it is interrupted or ends. `at`: monotonic seconds."""
+    """A trip command under way: what is known of it when it is interrupted or ends. `at`: monotonic seconds.
+
+    `over_http`: why it didn't go over MQTT, where it did not.
+    """
 
     id: str
     at: float
     receipt: ReceiptSeen | None = None
     view: TripSeen | None = None
+    over_http: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +81,25 @@ async def trip(
     wait_s: float,
     sending: Sending,
     show: Callable[[TripSeen], None],
+    tell: Callable[[str], None],
 ) -> None:
     """Send a trip command and watch its trip until it is VERIFIED, or the time is up; `sending` keeps what is known.
 
-    A shadow trip is watched until it has looked.
+    A shadow trip is watched until it has looked. `tell` hears why a command goes over HTTP.
 
     Returns as well when the command was refused. Raises NotReached, CommandError.
     """
-    broker = _broker(config)
     payload = encode_trip_command(id=sending.id, scope=scope, by=by, reason=reason, issued_at=time.time())
-    receipt = await _send(config, broker, "trip", payload, sending.id)
+    receipt, sending.over_http = await _send(config, "trip", payload, sending.id, tell)
     sending.receipt = receipt
     if not receipt["accepted"] or receipt["trip"] is None:
         return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(max(wait_s, 0.0)):
-            await _watch(config, broker, receipt["trip"], sending, show)
+            if sending.over_http:
+                await _look(config, receipt["trip"], sending, show)
+            else:
+                await _watch(config, _broker(config), receipt["trip"], sending, show)
 
 
 async def _watch(
@@ -102,13 +109,7 @@ async def _watch(
     try:
         async with contextlib.aclosing(watch_trip(broker, prefix=config.mqtt.prefix, trip=trip_id)) as views:
             async for view in views:
-                if view is None:
-                    if sending.view is not None:
-                        return
-                    continue
-                sending.view = view
-                show(view)
-                if view.outcome == "VERIFIED" or (view.shadow and view.would_cancel is not None):
+                if _is_over(view, sending, show):
                     return
     except BrokerUnreachable as error:
         raise NotReached(
@@ -116,14 +117,55 @@ async def _watch(
         ) from None
 
 
-async def reset(config: Config, trip_id: str, *, by: str, reason: str) -> ReceiptSeen:
-    """Send a reset command. Raises NotReached, CommandError."""
-    broker, id_ = _broker(config), new_id()
+async def _look(config: Config, trip_id: str, sending: Sending, show: Callable[[TripSeen], None]) -> None:
+    """As _watch, at the daemon's own state."""
+    while True:
+        try:
+            said = await asyncio.to_thread(state, config)
+        except NotReached as error:
+            raise NotReached(f"the command was accepted as trip {trip_id}, but can't be watched: {error}") from None
+        forms = [trip for trip in said.get("trips") or () if isinstance(trip, dict) and trip.get("trip") == trip_id]
+        if _is_over(decode_trip_view(json.dumps(forms[0]).encode()) if forms else None, sending, show):
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _is_over(view: TripSeen | None, sending: Sending, show: Callable[[TripSeen], None]) -> bool:
+    """Show what was seen of the trip: None where it isn't there. True: there is nothing more to wait for."""
+    if view is None:
+        return sending.view is not None
+    sending.view = view
+    show(view)
+    return view.outcome == "VERIFIED" or (view.shadow and view.would_cancel is not None)
+
+
+async def reset(config: Config, trip_id: str, *, by: str, reason: str, tell: Callable[[str], None]) -> ReceiptSeen:
+    """Send a reset command. `tell` hears why it goes over HTTP. Raises NotReached, CommandError."""
+    id_ = new_id()
     payload = encode_reset_command(id=id_, trip=trip_id, by=by, reason=reason, issued_at=time.time())
-    return await _send(config, broker, "reset", payload, id_)
+    receipt, _ = await _send(config, "reset", payload, id_, tell)
+    return receipt
 
 
-async def _send(config: Config, broker: Broker, kind: Any, payload: bytes, id_: str) -> ReceiptSeen:
+async def _send(
+    config: Config, kind: Command, payload: bytes, id_: str, tell: Callable[[str], None]
+) -> tuple[ReceiptSeen, str]:
+    """Over MQTT, else over HTTP: the receipt, and why not over MQTT.
+
+    Both may carry it: a command with the same id and content is carried out once, and answered alike.
+    """
+    try:
+        return await _over_mqtt(config, _broker(config), kind, payload, id_), ""
+    except NotReached as error:
+        why = str(error)
+    tell(f"{why}; asking the daemon over HTTP")
+    try:
+        return await asyncio.to_thread(post, config, kind, payload), why
+    except NotReached as error:
+        raise NotReached(f"{why}; {error}") from None
+
+
+async def _over_mqtt(config: Config, broker: Broker, kind: Command, payload: bytes, id_: str) -> ReceiptSeen:
     try:
         receipt = await send_command(
             broker, prefix=config.mqtt.prefix, kind=kind, payload=payload, id=id_, timeout_s=RECEIPT_S
@@ -164,33 +206,6 @@ async def _where_it_is(config: Config, broker: Broker, kind: str, id_: str) -> s
 
 
 # --- the state ----------------------------------------------------------------------------------------------
-
-
-def state(config: Config) -> dict[str, Any]:
-    """/state of the daemon of this configuration, from this host. Raises NotReached."""
-    host, port = config.http.host, config.http.port
-    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # not bound here
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if port == 0:
-        raise NotReached("http.listen has port 0: which one the daemon took, its log says")
-    connection = http.client.HTTPConnection(host, port, timeout=STATE_S)
-    try:
-        connection.request("GET", "/state", headers={"Accept": "application/json"})
-        answer = connection.getresponse()
-        body = answer.read(STATE_MAX)
-    except TimeoutError:
-        raise NotReached(f"http://{shown}/state: no answer within {STATE_S:g} s") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise NotReached(f"http://{shown}/state: {getattr(error, 'strerror', None) or 'no HTTP'}") from None
-    finally:
-        connection.close()
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        said = None
-    if answer.status != http.client.OK or not isinstance(said, dict) or "state" not in said:
-        raise NotReached(f"http://{shown}/state: what answers there (HTTP {answer.status}) is no killswitch daemon")
-    return said
 
 
 async def retained_state(config: Config) -> Retained:

@@ -134,7 +134,14 @@ def _trip(config: Config, scope: Scope, *, by: str, reason: str, wait: float, as
     try:
         asyncio.run(
             remote.trip(
-                config, scope, by=by, reason=reason, wait_s=wait, sending=sending, show=_shown(sending.at, as_json)
+                config,
+                scope,
+                by=by,
+                reason=reason,
+                wait_s=wait,
+                sending=sending,
+                show=_shown(sending.at, as_json),
+                tell=_told,
             )
         )
     except remote.NotReached as error:
@@ -164,6 +171,13 @@ def _trip(config: Config, scope: Scope, *, by: str, reason: str, wait: float, as
         else:
             click.echo(terminal.outcome(view, scope, wait))
     return DONE if view is not None and view.outcome == "VERIFIED" else NO
+
+
+def _told(text: str) -> None:
+    """Said to the person while the command is still on its way."""
+    from killswitch.terminal import wrapped  # noqa: PLC0415
+
+    click.echo(wrapped(shown(text)), err=True)
 
 
 def _shown(began: float, as_json: bool) -> Callable[[TripSeen], None]:
@@ -265,7 +279,7 @@ def reset(
     from killswitch.wire.commands import CommandError  # noqa: PLC0415
 
     try:
-        receipt = asyncio.run(remote.reset(loaded, trip_id, by=who, reason=why))
+        receipt = asyncio.run(remote.reset(loaded, trip_id, by=who, reason=why, tell=_told))
     except CommandError as error:
         raise click.UsageError(str(error)) from None
     except remote.NotReached as error:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 
 import pytest
@@ -45,6 +47,42 @@ async def said_while_away(tmp_path, away_s):
         await house.proofs("p-1", 2)
         assert len(house.letters.receipts["p-1"]) == 1
         assert [cause["count"] for cause in house.trip_of("p-1")["causes"]] == [1]
+
+
+async def by_hand(house, verb, *more):
+    """A verb as a person runs it: exit code, stdout, stderr without line breaks."""
+    who = ["--config", str(house.config), "--by", "ann", "--reason", "r"]
+    argv = [sys.executable, "-m", "killswitch", verb, *who, *more]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = await process.communicate()
+    return process.returncode, " ".join(out.decode().split()), " ".join(err.decode().split())
+
+
+async def test_with_the_broker_away_a_trip_and_its_reset_by_hand_go_over_http(tmp_path):
+    async with House(tmp_path, options=ORDERS) as house:
+        await house.start()
+        await asyncio.to_thread(house.broker.stop)
+        code, out, err = await by_hand(house, "trip", "--oms", "prime", "--account", "14")
+        assert "the broker could not be reached" in err
+        assert "asking the daemon over HTTP" in err
+        assert (code, "VERIFIED" in out) == (0, True), err
+        assert house.cancels() == [{"OMSId": 1, "AccountId": 14}]
+        assert not house.open(account=14)
+        assert len(house.open(account=15)) == 8
+        (trip,) = (await house.state())["trips"]
+        code, out, err = await by_hand(house, "reset", trip["trip"])
+        assert (code, "asking the daemon over HTTP" in err) == (0, True), err
+        assert (await house.state())["trips"] == []
+
+
+async def test_with_neither_broker_nor_daemon_a_trip_by_hand_says_both_and_names_the_other_way(tmp_path):
+    async with House(tmp_path, options=ORDERS) as house:
+        await asyncio.to_thread(house.broker.stop)
+        code, _, err = await by_hand(house, "trip", "--oms", "prime", "--account", "14")
+        assert code == 3
+        assert "the broker could not be reached" in err
+        assert "/command/trip: Connection refused; `killswitch trip --direct` needs neither" in err
+        assert not house.cancels()
 
 
 async def test_a_command_sent_while_the_daemon_is_down_is_carried_out_once(tmp_path):

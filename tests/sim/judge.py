@@ -162,6 +162,8 @@ class Judge:
         self.tripped_commands = {t.command_id for t in restored.trips if t.command_id}
         self.tripped_commands |= {c.id for c in restored.commands if c.accepted}
         self.over_commands = {self.commands[t] for t in self.over if t in self.commands}
+        # Its trip was, and ended; that a later delivery of it was refused takes nothing back.
+        self.tripped_commands |= self.over_commands
 
     # --- what our process hears
 
