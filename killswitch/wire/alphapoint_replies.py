@@ -7,6 +7,7 @@ counted as unreadable, None in a field) and never taken for good news.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -29,6 +30,7 @@ from killswitch.wire.frame import Frame, FrameType, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from decimal import Decimal
 
 Row = TypeVar("Row")
 
@@ -196,6 +198,10 @@ def read_subscribed(frame: Frame) -> Answer:
 # --- orders ------------------------------------------------------------------------------------------------
 
 
+NUMBER_MAX: Final = 512
+"""Bytes of a number: more than the digits that any of ours may have."""
+
+
 class _FullRow(msgspec.Struct, gc=False):
     """The fields of an order that count, as most servers spell them.
 
@@ -209,12 +215,34 @@ class _FullRow(msgspec.Struct, gc=False):
     EnteredBy: int
     ClientOrderId: int
     OrderState: str
-    Quantity: Any  # typed they would take what our own readers don't: "1_000", "NaN"
-    Price: Any
+    Quantity: msgspec.Raw  # typed they would take what our own readers don't: "1_000", "NaN"
+    Price: msgspec.Raw
 
 
 # A list of 20,000 orders is 22 MB: typed decoding of eight fields takes a fraction of what a dict a row does.
-_full_rows = msgspec.json.Decoder(list[_FullRow], float_hook=exactly)
+_full_rows = msgspec.json.Decoder(list[_FullRow])
+_number = msgspec.json.Decoder(float_hook=exactly)
+
+
+# The orders of a long list have few quantities and prices between them, and an exact number is slow to read.
+@lru_cache(maxsize=65_536)
+def _quantity(text: bytes) -> Decimal | None:
+    return as_quantity(_value(text))
+
+
+@lru_cache(maxsize=65_536)
+def _price(text: bytes) -> Decimal | None:
+    return as_positive(_value(text))
+
+
+def _value(text: bytes) -> object:
+    """What stands where a number belongs; None for what is too long to be one, so that no memory is spent on it."""
+    if len(text) > NUMBER_MAX:
+        return None
+    try:
+        return _number.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 def read_open_orders(frame: Frame, account: int) -> Rows[Order] | Answer:
@@ -238,8 +266,8 @@ def read_open_orders(frame: Frame, account: int) -> Rows[Order] | Answer:
                 # 0 means that nobody knows who entered it; seen on live orders.
                 entered_by=row.EnteredBy if 0 < row.EnteredBy <= ID_MAX else None,
                 client_order_id=row.ClientOrderId if 0 < row.ClientOrderId <= ID_MAX else None,
-                quantity=as_quantity(row.Quantity),
-                price=as_positive(row.Price),
+                quantity=_quantity(bytes(row.Quantity)[: NUMBER_MAX + 1]),
+                price=_price(bytes(row.Price)[: NUMBER_MAX + 1]),
             )
             for row in full
             if row.OrderState == "Working" or not read_ended(row.OrderState)
