@@ -93,8 +93,8 @@ def plan(
 ) -> Plan:
     """One call for the scope where it can be said; else one per account; else order by order.
 
-    `accounts`: those that a scope without an account may have orders on, as far as they are known; `refused`: calls that the server
-    has refused for good, which are not planned again but covered by what is narrower.
+    `accounts`: those that a scope without an account may have orders on, as far as they are known. `refused`: calls
+    that the server has refused for good; they are not planned again but covered by what is narrower.
     """
     if scope.account is not EVERY:
         accounts = (scope.account,)  # whatever else is known of the OMS
