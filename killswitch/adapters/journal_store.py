@@ -240,10 +240,12 @@ class Store:
             placed = place(*_last(connection), lambda n: _held(connection, n), batch)
             connection.executemany(_INSERT, [(row.n, row.wall, row.kind, row.data, row.hash) for row in placed.rows])
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             try:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                if _read_only(error):
+                    self.close()
             except sqlite3.Error:
                 self.close()
             raise
@@ -253,8 +255,8 @@ class Store:
         """Another transaction, of windows and no records. Raises sqlite3.Error, OSError; then nothing is written."""
         try:
             journal_windows.write(self.connect(), windows, broken)
-        except BaseException:
-            if self._connection is not None and self._connection.in_transaction:
+        except BaseException as error:
+            if self._connection is not None and (self._connection.in_transaction or _read_only(error)):
                 self.close()
             raise
 
@@ -282,6 +284,11 @@ def place(last: int, before: str, held: Callable[[int], bytes | None], batch: It
         before, last = link(before, data), row.n
         rows[last] = replace(row, hash=before)
     return Placed(tuple(rows.values()), moved)
+
+
+def _read_only(error: BaseException) -> bool:
+    """A connection that SQLite could only open for reading stays so, also when the file may be written again."""
+    return isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_READONLY
 
 
 def _last(connection: sqlite3.Connection) -> tuple[int, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import time
 import pytest
 
 from killswitch.simulator.world import SimulatorOptions
+from tests.end_to_end import patience
 from tests.end_to_end.house import House, iso, trip_command, until
 
 pytestmark = pytest.mark.mosquitto
@@ -91,8 +91,7 @@ async def test_a_command_sent_while_the_daemon_is_down_is_carried_out_once(tmp_p
 
 @pytest.mark.long
 async def test_a_command_sent_while_the_daemon_is_down_for_a_minute_is_carried_out_once(tmp_path, request):
-    if "long" not in (request.config.option.markexpr or "") and os.environ.get("CI") != "true":
-        pytest.skip("takes a minute: pytest -m long")
+    patience.needs(request, "a minute")
     await said_while_away(tmp_path, 60)
 
 
