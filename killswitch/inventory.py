@@ -400,7 +400,7 @@ def render(inventory: Inventory) -> str:
     for rule in inventory.rules:
         owner = f" (owner: {rule.owner})" if rule.owner else ""
         out += ["", f"Rule {rule.rule}{owner}{', in shadow' if rule.mode == 'shadow' else ''}"]
-        out += _fields(
+        out += fields(
             ("watches", rule.watches),
             ("trips", rule.trips),
             *((("warns", rule.warns),) if rule.warns else ()),
@@ -410,14 +410,14 @@ def render(inventory: Inventory) -> str:
         )
     for panic in inventory.panics:
         out += ["", f"Panic {panic.panic}"]
-        out += _fields(("topic", panic.topic), ("pressed by", panic.presses), ("cancels", panic.cancels))
+        out += fields(("topic", panic.topic), ("pressed by", panic.presses), ("cancels", panic.cancels))
     for oms in inventory.oms:
         out += ["", f"OMS {oms.oms} at {', '.join(oms.gateways)}"]
         for account in oms.accounts:
             reaching = [*account.whole, *(f"{name} (in part)" for name in account.partly)]
-            out += _fields((f"account {account.account}", ", ".join(reaching) or "not covered"))
+            out += fields((f"account {account.account}", ", ".join(reaching) or "not covered"))
         allowed = "allowed" if oms.whole_oms else "not allowed (whole_oms)"
-        out += _fields(("whole OMS", f"a scope without account and user is {allowed}"))
+        out += fields(("whole OMS", f"a scope without account and user is {allowed}"))
     out += ["", f"Findings: {len(inventory.findings)}" if inventory.findings else "No findings."]
     for finding in inventory.findings:
         out += textwrap.wrap(finding, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
@@ -428,9 +428,10 @@ def render(inventory: Inventory) -> str:
     return "\n".join(out) + "\n"
 
 
-def _fields(*fields: tuple[str, str]) -> list[str]:
+def fields(*named: tuple[str, str]) -> list[str]:
+    """Lines of a name and its text each, for a terminal."""
     lines = []
-    for name, text in fields:
+    for name, text in named:
         lead = f"  {name:<11} " if len(name) <= 11 else f"  {name} "
         lines += textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=" " * 14, break_on_hyphens=False)
     return lines

@@ -135,23 +135,25 @@ class Links:
 
     def _make(self, oms: Oms) -> OmsLink:
         gateway = oms.gateways[0]
-        sign_in = oms.sign_in
-        credentials: Credentials
-        if isinstance(sign_in, KeySignIn):
-            credentials = KeyCredentials(sign_in.user_id, sign_in.api_key, str(sign_in.secret))
-        else:
-            credentials = PasswordCredentials(sign_in.username, str(sign_in.password))
         return OmsLink(
             oms=oms.name,
             oms_id=oms.oms_id,
             url=gateway.url,
             gateway=gateway.address,
-            credentials=credentials,
+            credentials=credentials_of(oms),
             accounts=oms.accounts,
             submit=partial(self._hear, oms.name),
             wall=self._wall,
             new_session=lambda: next(self._numbers),
         )
+
+
+def credentials_of(oms: Oms) -> Credentials:
+    """Who signs in to this OMS, as the adapters want it."""
+    sign_in = oms.sign_in
+    if isinstance(sign_in, KeySignIn):
+        return KeyCredentials(sign_in.user_id, sign_in.api_key, str(sign_in.secret))
+    return PasswordCredentials(sign_in.username, str(sign_in.password))
 
 
 def _wire(oms: Oms) -> tuple[object, ...]:

@@ -28,7 +28,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
 T = TypeVar("T")
 
@@ -130,14 +130,17 @@ async def connected(
     durable: bool = False,
     will: aiomqtt.Will | None = None,
     queue_type: type[asyncio.Queue[aiomqtt.Message]] | None = None,
+    accepted: Callable[[Properties | None], None] | None = None,
 ) -> AsyncIterator[aiomqtt.Client]:
     """A connection that stands. Raises aiomqtt.MqttError when it can't be made.
 
     `durable`: the broker keeps the session while we are away, and every message is acknowledged by hand. At
     the end the socket is dropped without a DISCONNECT, so that the broker publishes the will: it says what
-    holds when we are gone, whatever the reason.
+    holds when we are gone, whatever the reason. `accepted` is told what the broker says of itself (MQTT 5).
     """
     client = _client(broker, identifier, version, durable=durable, will=will, queue_type=queue_type)
+    if accepted is not None:
+        on_accepted(client, accepted)
     connecting = asyncio.ensure_future(client.__aenter__())
     try:
         await _answered(client, connecting)
@@ -257,6 +260,19 @@ def _drop_late(client: aiomqtt.Client, connecting: asyncio.Future[aiomqtt.Client
     if not connecting.cancelled():
         connecting.exception()
     _drop(client)
+
+
+def on_accepted(client: aiomqtt.Client, tell: Callable[[Properties | None], None]) -> None:
+    """Have the properties of the broker's CONNACK told, which the library drops (MQTT 5; else None)."""
+    inner = client._client  # noqa: SLF001 see the module's docstring
+    before = inner.on_connect
+
+    def on_connect(*told: Any) -> None:
+        tell(told[4] if len(told) > 4 else None)
+        if before is not None:
+            before(*told)
+
+    inner.on_connect = on_connect
 
 
 async def subscribe(client: aiomqtt.Client, topics: Sequence[str], qos: int) -> tuple[str, ...]:

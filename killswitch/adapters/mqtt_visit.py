@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from typing import TYPE_CHECKING, Final
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import aiomqtt
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 QUIET_S: Final = 0.5
 """A broker sends what it retains right after the subscription; silence for so long means that this was all."""
+NOT_LET_IN: Final = (2, 4, 5, 133, 134, 135, 138, 140)
+"""Reason codes that speak of us: MQTT 3.1.1, 3.2.2.3 and MQTT 5, 3.2.2.2 (identifier, password, authorization)."""
 
 
 @contextlib.asynccontextmanager
@@ -43,6 +47,59 @@ async def why_not(broker: Broker, topics: Sequence[str]) -> str | None:
             return None
     except BrokerUnreachable as error:
         return str(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """What a broker let us do. `refused`: topics that it doesn't let us subscribe to with QoS 1.
+
+    `receive_max`: how many messages it takes from us unacknowledged; None: not told, as in MQTT 3.1.1.
+    `took_s`: from the first byte to the answer to the subscription.
+    """
+
+    version: str
+    receive_max: int | None
+    refused: tuple[str, ...]
+    took_s: float
+
+
+class NotLetIn(Exception):  # noqa: N818  # a broker's answer, not our error
+    """The broker answered, and said no: a sentence without any secret."""
+
+
+async def look(broker: Broker, topics: Sequence[str], identifier: str) -> Welcome:
+    """Sign in and subscribe to these topics, in a session that ends at once; nothing is published.
+
+    `identifier` must be nobody else's: the broker gives a session to whoever came last. Raises NotLetIn,
+    BrokerUnreachable.
+    """
+    try:
+        return await _look(broker, topics, identifier, mqtt_session.V5)
+    except aiomqtt.MqttError as error:
+        silent = str(error) in (mqtt_session.NO_ANSWER, mqtt_session.CLOSED_AT_ONCE)
+        if not silent and mqtt_session.code_of(error) not in mqtt_session.UNSUPPORTED_VERSION:
+            raise _no(broker, error) from None
+    try:
+        return await _look(broker, topics, identifier, mqtt_session.V311)
+    except aiomqtt.MqttError as error:
+        raise _no(broker, error) from None
+
+
+async def _look(broker: Broker, topics: Sequence[str], identifier: str, version: aiomqtt.ProtocolVersion) -> Welcome:
+    told: list[Any] = []
+    began = time.monotonic()
+    async with connected(broker, identifier=identifier, version=version, accepted=told.append) as client:
+        refused = await mqtt_session.subscribe(client, topics, 1)
+        took_s = time.monotonic() - began
+    five = version is mqtt_session.V5
+    # MQTT 5, 3.2.2.3.3: where it isn't told, it is the most that there is.
+    receive_max = getattr(told[0] if told else None, "ReceiveMaximum", 65_535) if five else None
+    return Welcome(version="5" if five else "3.1.1", receive_max=receive_max, refused=refused, took_s=took_s)
+
+
+def _no(broker: Broker, error: aiomqtt.MqttError) -> NotLetIn | BrokerUnreachable:
+    kind = NotLetIn if mqtt_session.code_of(error) in NOT_LET_IN else BrokerUnreachable
+    return kind(f"{broker.label}: {in_words(error)}")
 
 
 async def retained(broker: Broker, topics: Sequence[str]) -> dict[str, bytes]:

@@ -31,7 +31,15 @@ from killswitch.wire import alphapoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Credentials", "KeyCredentials", "OmsAction", "OmsLink", "PasswordCredentials", "Patience"]
+__all__ = [
+    "Credentials",
+    "KeyCredentials",
+    "OmsAction",
+    "OmsLink",
+    "PasswordCredentials",
+    "Patience",
+    "without_secrets",
+]
 
 _log = logging.getLogger("killswitch.adapters.oms")
 
@@ -213,17 +221,21 @@ class OmsLink:
         _log.log(level, "%s %s: %s; again in %.2f s", self._home.oms, self._home.gateway, why, wait_s)
 
     def _clean(self, text: str) -> str:
-        """A text from the other side without what we told it: a server may quote the frame it refuses."""
-        for secret in filter(None, self._credentials.hidden()):
-            for form in _as_quoted(secret):
-                text = text.replace(form, "***")
-                # A long text is cut short, maybe in the middle of it.
-                for length in range(len(form) - 1, 1, -1):
-                    text = text.replace(form[:length] + "…", "***…")
-        return _SIGNATURE_LIKE.sub("***", text)
+        return without_secrets(text, self._credentials)
 
     def _lost(self, call: Call, why: str) -> None:
         self._home.submit(Lost(wall=self._home.wall(), call=call.call, session=call.session, why=why))
+
+
+def without_secrets(text: str, credentials: Credentials) -> str:
+    """A text from the other side without what we told it: a server may quote the frame it refuses."""
+    for secret in filter(None, credentials.hidden()):
+        for form in _as_quoted(secret):
+            text = text.replace(form, "***")
+            # A long text is cut short, maybe in the middle of it.
+            for length in range(len(form) - 1, 1, -1):
+                text = text.replace(form[:length] + "…", "***…")
+    return _SIGNATURE_LIKE.sub("***", text)
 
 
 def _as_quoted(secret: str) -> list[str]:

@@ -66,6 +66,11 @@ class Connection(ClientConnection):
         self.bytes_heard += len(data)
         super().data_received(data)
 
+    @property
+    def date(self) -> str:
+        """The other side's clock, as it stood in its answer to the opening handshake; "" where it told none."""
+        return "" if self.response is None else self.response.headers.get("Date", "")
+
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
         try:
             await super().handshake(*args, **kwargs)
@@ -125,7 +130,7 @@ def in_words(error: BaseException, peer: str) -> str:
         case ConnectionClosed():
             return _closed(error, peer)
         case OSError():
-            return f"no connection: {error.strerror or error}"
+            return f"no connection: {error.strerror or str(error) or 'it was cut while it was opened'}"
         case _:
             return f"no WebSocket there: {type(error).__name__}"
 

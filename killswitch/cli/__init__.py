@@ -25,6 +25,7 @@ from killswitch.cli.options import (
     USAGE,
     Address,
     Ids,
+    Names,
     Number,
     config_option,
     echo_json,
@@ -103,15 +104,19 @@ def _log_to_stderr(level: str) -> None:
 @config_option
 @json_option
 @click.option("--inventory", "listing", is_flag=True, help="List the rules: risk, limit, what each does, scope, owner.")
+@click.option("--online", is_flag=True, help="Sign in to each OMS and the broker as well, and look. Changes nothing.")
 @click.pass_context
-def check(ctx: click.Context, config: str | None, as_json: bool, listing: bool) -> None:
+def check(ctx: click.Context, config: str | None, *, as_json: bool, listing: bool, online: bool) -> None:
     """Check the configuration.
 
     Says what each rule watches and would cancel, and what is not covered. Exits with 2 for mistakes, 1 for findings.
-    With --inventory it lists the rules instead, a row for each, and exits with 0 unless there are mistakes.
+    With --inventory it lists the rules instead, a row for each, and exits with 0 unless there are mistakes. With
+    --online it exits with 3 where an OMS or the broker isn't reached.
     """
     from dataclasses import asdict  # noqa: PLC0415
 
+    if listing and online:
+        raise click.UsageError("--inventory only lists the rules: leave --online out")
     loaded = loaded_config(config, as_json=as_json)
     if listing:
         from killswitch import rule_table  # noqa: PLC0415
@@ -128,11 +133,21 @@ def check(ctx: click.Context, config: str | None, as_json: bool, listing: bool) 
     from killswitch.inventory import describe, render  # noqa: PLC0415
 
     inventory = describe(loaded)
-    if as_json:
-        echo_json(asdict(inventory))
-    else:
+    if not as_json:
         click.echo(render(inventory), nl=False)
-    ctx.exit(inventory.exit_code)
+    seen = None
+    if online:
+        from killswitch.online import look_around  # noqa: PLC0415
+        from killswitch.online_text import render as render_online  # noqa: PLC0415
+
+        seen = asyncio.run(look_around(loaded))
+        if not as_json:
+            click.echo(render_online(seen), nl=False)
+    if as_json:
+        echo_json(asdict(inventory) | ({} if seen is None else {"online": asdict(seen)}))
+    if seen is not None and seen.unreached:
+        ctx.exit(UNREACHED)
+    ctx.exit(NO if seen is not None and seen.findings else inventory.exit_code)
 
 
 # --- looking ------------------------------------------------------------------------------------------------
@@ -190,6 +205,8 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 @click.option(
     "--api-user", type=click.IntRange(1), default=1, show_default=True, help="Whose API key it is; 1: operator."
 )
+@click.option("--permissions", type=Names(), help='Of that user, such as Trading,Operator; "": none.')
+@click.option("--two-factor", type=Names(), default="", help="Calls that want a code, such as cancelallorders.")
 @click.option("--api-key", default="", help="With --secret-file; else both are made and shown.")
 @click.option("--secret-file", type=click.Path(path_type=Path), help="The file that holds the API key's secret.")
 def simulate(
@@ -205,6 +222,8 @@ def simulate(
     cancel_rate: float | None,
     cancel_latency: float,
     api_user: int,
+    permissions: tuple[str, ...] | None,
+    two_factor: tuple[str, ...],
     api_key: str,
     secret_file: Path | None,
 ) -> None:
@@ -223,6 +242,8 @@ def simulate(
         users=users,
         orders=orders,
         api_user=api_user,
+        permissions=permissions,
+        two_factor_calls=two_factor,
         api_key=api_key,
         api_secret="" if secret_file is None else _secret(secret_file),
         faults=faults,

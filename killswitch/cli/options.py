@@ -70,6 +70,20 @@ class Ids(click.ParamType[Any]):
         return int(parts[0]) if len(parts) == 1 and parts[0] else tuple(int(part) for part in parts if part)
 
 
+class Names(click.ParamType[Any]):
+    """Names with commas between them."""
+
+    name = "NAME,NAME..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]  # it was read before
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        if not all(name.isascii() and name.isalnum() for name in names):
+            self.fail("must be names with commas between them", param, ctx)
+        return names
+
+
 class Address(click.ParamType[Any]):
     """HOST:PORT."""
 

@@ -43,3 +43,9 @@ def refusal(code: int, detail: str = "") -> str:
             "detail": detail or None,
         }
     )
+
+
+def wants_code() -> str:
+    """The answer to a call that the venue wants a second factor for, and that came without."""
+    text = "This endpoint requires 2FACode along with the payload"
+    return json.dumps({"result": False, "errormsg": text, "errorcode": 100, "detail": None})

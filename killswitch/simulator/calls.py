@@ -11,7 +11,7 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from killswitch.simulator.answers import RECEIVED, Refused, refusal
+from killswitch.simulator.answers import RECEIVED, Refused, refusal, wants_code
 from killswitch.simulator.dialects import AnyCase
 from killswitch.simulator.faults import Error
 from killswitch.simulator.orders import OrderState, OrderType, Side
@@ -54,17 +54,22 @@ def answer(exchange: Exchange, caller: User | None, name: str, text: str, now: f
 
     `caller` is None before sign-in, when every call here is Not Authorized.
     """
+    if name == "GetValidate2FARequiredEndpoints":
+        return json.dumps(exchange.two_factor_calls)  # public
     handler = _HANDLERS.get(name)
     if handler is None or (name == "GetAccounts" and not exchange.dialect.lists_accounts):
         return None
     if caller is None:
         return refusal(20)
+    if name.lower() in exchange.two_factor_calls:
+        return wants_code()
     fault = exchange.faults.take(Error, name)
     if fault is not None and not fault.executed:
         return refusal(fault.code)
     try:
         body = spelt(exchange, read_body(text))
-        check_oms(exchange, body)
+        if name != "GetUserPermissions":  # it is of users, and they are of no OMS
+            check_oms(exchange, body)
         payload = handler(exchange, caller, body, now)
     except Refused as error:
         return refusal(error.code, error.detail)
@@ -165,6 +170,16 @@ def _get_accounts(exchange: Exchange, caller: User, body: Body, _: float) -> str
     return json.dumps([{"OMSID": exchange.oms_id, "AccountId": a, "AccountName": name} for a, name in listed])
 
 
+def _get_user_permissions(exchange: Exchange, caller: User, body: Body, _: float) -> str:
+    wanted = needed(body, "UserId")
+    if wanted != caller.user_id and not caller.operator:
+        raise Refused(20)
+    user = exchange.users.get(wanted)
+    if user is None:
+        raise Refused(104)
+    return json.dumps(sorted(user.permissions))
+
+
 def _get_account_positions(exchange: Exchange, caller: User, body: Body, _: float) -> str:
     return exchange.positions.rows(_looked_at(exchange, caller, body))
 
@@ -226,6 +241,7 @@ _HANDLERS: Final[Mapping[str, Handler]] = {
     "GetOrderStatus": _get_order_status,
     "GetUserAccounts": _get_user_accounts,
     "GetAccounts": _get_accounts,
+    "GetUserPermissions": _get_user_permissions,
     "GetAccountPositions": _get_account_positions,
     "SendOrder": _send_order,
 }

@@ -48,6 +48,7 @@ class Exchange:
         wall_at_zero_ms: int = 1_700_000_000_000,
         short_rows: bool = False,
         short_events: bool = False,
+        two_factor_calls: tuple[str, ...] = (),
         faults: Faults | None = None,
         dialect: Dialect = DIALECTS["v2"],
         version: str | None = None,
@@ -57,11 +58,13 @@ class Exchange:
 
         `version`: what GetOMSVersion says, "" for a server without that call; None: the dialect's own.
         `nameless_every`: each so many-th order is shown as entered by user 0 with no name; 0: none is.
+        `two_factor_calls`: calls that are refused without a code.
         """
         self.oms_id = oms_id
         self.dialect = dialect
         self.version = dialect.version if version is None else version
         self.nameless_every = nameless_every
+        self.two_factor_calls = tuple(name.lower() for name in two_factor_calls)
         self.cancels = CancelQueue(cancel_rate, cancel_latency_s)
         self.wall_at_zero_ms = wall_at_zero_ms
         self.short_rows = short_rows

@@ -66,6 +66,14 @@ class CloseOn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownCall:
+    """The server doesn't have the call: bare text in a frame of type 5, as older versions do it."""
+
+    call: str
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stragglers:
     """So many orders (the youngest) of each CancelAllOrders stay."""
 
@@ -140,6 +148,7 @@ Fault: TypeAlias = (
     | Reject
     | Error
     | CloseOn
+    | UnknownCall
     | Stragglers
     | KeepPlacing
     | LateOrder
@@ -148,7 +157,9 @@ Fault: TypeAlias = (
     | Deaf
     | OwnNumbers
 )
-_F = TypeVar("_F", NoAnswer, Lie, Reject, Error, CloseOn, Stragglers, LateOrder, SlowLists, Deaf, OwnNumbers)
+_F = TypeVar(
+    "_F", NoAnswer, Lie, Reject, Error, CloseOn, UnknownCall, Stragglers, LateOrder, SlowLists, Deaf, OwnNumbers
+)
 
 # The name on the command line, the fault, and the field that stands right after the name.
 _BY_NAME: Final[dict[str, tuple[type[Fault], str]]] = {
@@ -157,6 +168,7 @@ _BY_NAME: Final[dict[str, tuple[type[Fault], str]]] = {
     "reject": (Reject, "times"),
     "error": (Error, "code"),
     "close_on": (CloseOn, "call"),
+    "unknown_call": (UnknownCall, "call"),
     "stragglers": (Stragglers, "orders"),
     "keep_placing": (KeepPlacing, "rate"),
     "late_order": (LateOrder, "delay_s"),

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections import deque
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from websockets.asyncio.server import serve
@@ -145,6 +146,7 @@ class Simulator:
             self.options.host,
             self.port,
             process_request=_only_our_path,
+            process_response=self._date,
             compression=None,  # live gateways don't negotiate it
             max_size=_REQUEST_MAX_BYTES,
             ping_interval=None,  # live gateways send no pings of their own
@@ -198,6 +200,12 @@ class Simulator:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await writer
+
+    def _date(self, _: ServerConnection, __: Request, response: Response) -> None:
+        off_s = self.options.clock_off_s
+        del response.headers["Date"]
+        if off_s is not None:
+            response.headers["Date"] = formatdate(time.time() + off_s, usegmt=True)
 
     async def _run(self) -> None:
         """Carry out what is due and tell of it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from killswitch.simulator.answers import RECEIVED, Refused, refusal
 from killswitch.simulator.calls import LISTS, answer, check_oms, needed, read_body, spelt
 from killswitch.simulator.dialects import camel
-from killswitch.simulator.faults import CloseOn, Deaf, Error, NoAnswer, OwnNumbers, SlowLists
+from killswitch.simulator.faults import CloseOn, Deaf, Error, NoAnswer, OwnNumbers, SlowLists, UnknownCall
 from killswitch.simulator.market import instrument_rows
 from killswitch.simulator.sign_in import SECRET_KEYS
 from killswitch.simulator.users import OPERATOR, TRADING
@@ -114,6 +114,8 @@ class Session:
 
     def _carry_out(self, name: str, text: str, now: float) -> str | None:
         """The reply's payload, None for a function that doesn't exist."""
+        if self._exchange.faults.take(UnknownCall, name):
+            return None
         handler = {
             "Ping": self._ping,
             "GetOMSVersion": self._get_version if self._exchange.version else None,

@@ -65,6 +65,12 @@ class SimulatorOptions:
     short_events: bool = False
     """OrderStateEvent with the fourteen fields of the older documents, without EnteredBy."""
     first_order_id: int | None = None
+    permissions: tuple[str, ...] | None = None
+    """What the API key's user may do, instead of what goes with it."""
+    two_factor_calls: tuple[str, ...] = ()
+    """Calls that want a second factor with them, and are refused without."""
+    clock_off_s: float | None = 0.0
+    """By how much the date in the opening handshake is ahead; None: it tells none."""
 
 
 def build(options: SimulatorOptions, *, now: float = 0.0, wall_at_zero_ms: int = 0) -> Exchange:
@@ -79,6 +85,7 @@ def build(options: SimulatorOptions, *, now: float = 0.0, wall_at_zero_ms: int =
         wall_at_zero_ms=wall_at_zero_ms,
         short_rows=options.short_rows,
         short_events=options.short_events,
+        two_factor_calls=options.two_factor_calls,
         faults=faults,
         dialect=DIALECTS[options.dialect],
         version=options.version,
@@ -158,7 +165,7 @@ def _add_user(
             user_id=user,
             name="operator" if user == OPERATOR_ID else f"trader{user}",
             accounts=accounts,
-            permissions=may,
+            permissions=frozenset(options.permissions) if given and options.permissions is not None else may,
             password=secrets.token_urlsafe(16),
             api_key=(given and options.api_key) or secrets.token_hex(16),
             api_secret=(given and options.api_secret) or secrets.token_hex(32),

@@ -1,4 +1,4 @@
-"""A bare MQTT broker, by hand from the standard: it grants everything and can send what no broker should."""
+"""A bare MQTT broker, by hand from the standard: it grants what it is told to and can send what no broker should."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class BareBroker:
         self.acknowledged: list[int] = []
         self.published: list[tuple[str, bytes]] = []
         self.connections: list[str] = []
+        self.granted = 1  # the QoS that each subscription gets, or a refusal
+        self.told = b""  # properties of its CONNACK, to MQTT 5
         self.accepts = lambda _topic, _payload: True  # False: the connection is closed over it
 
     async def __aenter__(self):
@@ -55,7 +57,11 @@ class BareBroker:
                     five = body[6] == 5
                     client = self._connect(body, five, writer)
                 elif kind == SUBSCRIBE:
-                    writer.write(packet(0x90, body[:2] + (b"\0" if five else b"") + b"\1" * self._topics(body, five)))
+                    writer.write(
+                        packet(
+                            0x90, body[:2] + (b"\0" if five else b"") + bytes([self.granted]) * self._topics(body, five)
+                        )
+                    )
                     for some in self.after_subscribe(client, five):
                         writer.write(some)
                 elif kind == PUBLISH and not self._publish(body, flags, writer):
@@ -83,7 +89,8 @@ class BareBroker:
         at = 10 + (1 + body[10] if five else 0)
         size = struct.unpack_from("!H", body, at)[0]
         self.connections.append(body[at + 2 : at + 2 + size].decode())
-        writer.write(b"\x20\x03\0\0\0" if five else b"\x20\x02\0\0")
+        told = bytes([len(self.told)]) + self.told if five else b""
+        writer.write(packet(0x20, b"\0\0" + told))
         return self.connections[-1]
 
     @staticmethod

@@ -455,3 +455,30 @@ def test_accounts_and_users_may_be_counted():
     exchange = build(SimulatorOptions(accounts=5, users=3))
     assert list(exchange.accounts) == [14, 15, 16, 17, 18]
     assert [u.user_id for u in exchange.users.values() if u.permissions == {TRADING}] == [37, 40, 41]
+
+
+# --- what the server tells of itself and of a credential ----------------------------------------------------
+
+
+def test_permissions_are_told_to_oneself_and_to_the_operator():
+    exchange = build(SimulatorOptions())
+    assert ask(exchange, 37, "GetUserPermissions", UserId=37) == ["Trading"]
+    assert ask(exchange, 1, "GetUserPermissions", UserId=37) == ["Trading"]
+    assert code(ask(exchange, 37, "GetUserPermissions", UserId=1)) == 20
+    assert code(ask(exchange, 1, "GetUserPermissions", UserId=99)) == 104
+    assert code(ask(exchange, 37, "GetUserPermissions")) == 100
+
+
+def test_a_call_that_wants_a_second_factor_is_listed_and_refused():
+    exchange = build(SimulatorOptions(orders=12, two_factor_calls=("CancelAllOrders",)))
+    assert ask(exchange, 37, "GetValidate2FARequiredEndpoints") == ["cancelallorders"]
+    refused = ask(exchange, 1, "CancelAllOrders", AccountId=14)
+    assert (refused["result"], "2FACode" in refused["errormsg"]) == (False, True)
+    assert len(exchange.open_ids()) == 12
+
+
+def test_the_api_users_permissions_can_be_given():
+    exchange = build(SimulatorOptions(orders=12, api_user=37, permissions=("AccountReadOnly",)))
+    assert ask(exchange, 37, "GetUserPermissions", UserId=37) == ["AccountReadOnly"]
+    assert code(ask(exchange, 37, "CancelAllOrders", AccountId=14)) == 20
+    assert ask(exchange, 40, "GetUserPermissions", UserId=40) == ["Trading"]

@@ -21,6 +21,7 @@ from killswitch.simulator.faults import (
     Reject,
     SlowLists,
     Stragglers,
+    UnknownCall,
     parse_fault,
 )
 from killswitch.simulator.world import SimulatorOptions, build
@@ -48,6 +49,7 @@ def cancel_all(exchange, now=0.0, **body):
         ("error=107,times=2,executed=yes", Error(code=107, times=2, executed=True)),
         ("close_on=CancelAllOrders", CloseOn(call="CancelAllOrders")),
         ("close_on=GetOpenOrders, times=1, executed=yes", CloseOn(call="GetOpenOrders", times=1, executed=True)),
+        ("unknown_call=GetOMSVersion", UnknownCall(call="GetOMSVersion")),
         ("stragglers=3", Stragglers(orders=3)),
         ("keep_placing=5,account=14,lasting_s=0.5", KeepPlacing(rate=5, account=14, lasting_s=0.5)),
         ("keep_placing=5,fill=yes", KeepPlacing(rate=5, fill=True)),

@@ -1,0 +1,410 @@
+"""`check --online`: signs in to each OMS and to the broker as the daemon would, looks, and changes nothing.
+
+Safe beside a live daemon: one sign-in a gateway, never a second one after a refusal (users get locked), a few
+questions with pauses between them, no subscription at an OMS, no cancel; at the broker a session of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from killswitch.adapters.mqtt_send import BrokerUnreachable
+from killswitch.adapters.mqtt_visit import NotLetIn, look
+from killswitch.adapters.oms_visit import NoAnswer, SignInRefused, Unreachable, Visit, visit
+from killswitch.broker import broker_of
+from killswitch.config.tables import KeySignIn
+from killswitch.domain.messages import Answer, AnswerKind
+from killswitch.links import credentials_of
+from killswitch.wire import alphapoint
+from killswitch.wire import alphapoint_credential as credential
+from killswitch.wire.alphapoint_replies import read_open_orders, read_user_accounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from killswitch.adapters.oms_visit import ClockSpan
+    from killswitch.config import Config
+    from killswitch.config.tables import Oms
+    from killswitch.wire.frame import Frame
+
+WITHIN_S: Final = 15.0
+"""For one OMS, all of its gateways; the OMSs are looked at side by side."""
+LISTED_MAX: Final = 20
+"""Accounts whose orders are listed: the daemon's calls count against the same limit as ours."""
+PAUSE_S: Final = 0.1
+SHARE: Final = 0.5
+"""Of calls_per_minute, at most."""
+CLOCK_OFF_S: Final = 5.0
+"""A clock that is further off than this is told of: no evidence of ours would agree with the venue's."""
+CANCELS: Final = ("cancelallorders", "cancelorder")
+OPERATOR, TRADING = "operator", "trading"
+
+
+@dataclass(slots=True, kw_only=True)
+class GatewayLooked:
+    """One gateway. `state`: signed in, refused or unreachable; `why` it isn't signed in. Times are in seconds.
+
+    `version` None: not known, and `version_why` says why. `clock_s`: the gateway's clock is ahead of ours by at
+    least and at most so much; None: it tells no time.
+    """
+
+    gateway: str
+    state: str = "not tried"
+    why: str = ""
+    sign_in_s: float | None = None
+    round_trip_s: float | None = None
+    version: str | None = None
+    version_why: str = ""
+    clock_s: tuple[float, float] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class AccountLooked:
+    """One configured account. `open_orders` None: not listed, and `why` says why not; "": it wasn't asked for."""
+
+    account: int
+    open_orders: int | None = None
+    why: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class OmsLooked:
+    """One OMS. What is None isn't known, and `unknown` says why, by name."""
+
+    oms: str
+    dialect: str
+    gateways: list[GatewayLooked] = field(default_factory=list)
+    user: int | None = None
+    permissions: list[str] | None = None
+    second_factor_calls: list[str] | None = None
+    credential_accounts: list[int] | None = None
+    accounts: list[AccountLooked] = field(default_factory=list)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> bool:
+        return any(gateway.state in ("signed in", "refused") for gateway in self.gateways)
+
+
+@dataclass(slots=True, kw_only=True)
+class BrokerLooked:
+    """One broker. `state`: connected, refused or unreachable. `receive_max` None: not told."""
+
+    broker: str
+    state: str
+    why: str = ""
+    version: str | None = None
+    receive_max: int | None = None
+    refused_topics: list[str] = field(default_factory=list)
+    took_s: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Online:
+    """What was seen; plain values, so that it can be JSON as it is."""
+
+    oms: list[OmsLooked]
+    brokers: list[BrokerLooked]
+    findings: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def unreached(self) -> bool:
+        """An OMS none of whose gateways answered, or a broker."""
+        return not all(oms.reached for oms in self.oms) or any(b.state == "unreachable" for b in self.brokers)
+
+
+async def look_around(config: Config, wall: Callable[[], float] = time.time) -> Online:
+    """Look at every OMS and the broker, side by side. Ends within about WITHIN_S; raises nothing of the others'."""
+    brokers = asyncio.ensure_future(_brokers(config))
+    omses = await asyncio.gather(*(_oms(oms, wall) for oms in config.oms))
+    online = Online(oms=list(omses), brokers=await brokers)
+    for oms, looked in zip(config.oms, omses, strict=True):
+        _judge(oms, looked, online)
+    for broker in online.brokers:
+        _judge_broker(broker, online)
+    return online
+
+
+# --- an OMS -------------------------------------------------------------------------------------------------
+
+
+async def _oms(oms: Oms, wall: Callable[[], float]) -> OmsLooked:
+    looked = OmsLooked(oms=oms.name, dialect=oms.dialect)
+    looked.gateways = [GatewayLooked(gateway=gateway.address) for gateway in oms.gateways]
+    looked.accounts = [AccountLooked(account=account) for account in oms.accounts]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WITHIN_S), contextlib.AsyncExitStack() as kept:
+            first = await _gateways(oms, looked, kept, wall)
+            if first is not None:
+                await _questions(oms, looked, first)
+    for gateway in looked.gateways:
+        if gateway.state == "trying":
+            gateway.state, gateway.why = "unreachable", f"no answer within {WITHIN_S:g} s"
+    return looked
+
+
+async def _gateways(
+    oms: Oms, looked: OmsLooked, kept: contextlib.AsyncExitStack, wall: Callable[[], float]
+) -> Visit | None:
+    """Sign in to one after the other, until one refuses us. The first session stays, for the questions."""
+    first: Visit | None = None
+    for gateway, seen in zip(oms.gateways, looked.gateways, strict=True):
+        seen.state = "trying"
+        async with contextlib.AsyncExitStack() as brief:
+            stack = brief if first else kept
+            try:
+                session = await stack.enter_async_context(visit(gateway.url, credentials_of(oms), wall))
+            except Unreachable as error:
+                seen.state, seen.why = "unreachable", str(error)
+                continue
+            except SignInRefused as error:
+                seen.state, seen.why = "refused", str(error)
+                return first  # another gateway would only count the same refusal again
+            seen.state, seen.sign_in_s, seen.clock_s = "signed in", session.took_s, _span(session.clock)
+            await _greet(session, seen, _pause_s(oms))
+            first = first or session
+    return first
+
+
+def _span(clock: ClockSpan | None) -> tuple[float, float] | None:
+    return None if clock is None else (clock.least_s, clock.most_s)
+
+
+def _pause_s(oms: Oms) -> float:
+    return max(PAUSE_S, 60 / (SHARE * oms.calls_per_minute))
+
+
+async def _greet(session: Visit, seen: GatewayLooked, pause_s: float) -> None:
+    try:
+        _, seen.round_trip_s = await session.ask(alphapoint.ping())
+        await asyncio.sleep(pause_s)
+        frame, _ = await session.ask(credential.get_oms_version())
+    except NoAnswer as error:
+        seen.version_why = str(error)
+        return
+    match credential.read_version(frame):
+        case credential.Version(text):
+            seen.version = text
+        case credential.Unknown(why):
+            seen.version_why = session.clean(why)
+
+
+async def _questions(oms: Oms, looked: OmsLooked, session: Visit) -> None:
+    """What the credential may do, then a list of each account; each question once."""
+    configured = oms.sign_in.user_id if isinstance(oms.sign_in, KeySignIn) else None
+    looked.user = session.user
+    user = session.user or configured
+
+    async def ask(request: alphapoint.Request) -> Frame | str:
+        await asyncio.sleep(_pause_s(oms))
+        try:
+            frame, _ = await session.ask(request)
+        except NoAnswer as error:
+            return str(error)
+        return frame
+
+    def note(what: str, found: object) -> Sequence[Any] | None:
+        if isinstance(found, tuple):
+            return found
+        why = found.why if isinstance(found, credential.Unknown) else getattr(found, "text", "") or str(found)
+        looked.unknown[what] = session.clean(why)
+        return None
+
+    if user is None:
+        looked.unknown |= dict.fromkeys(("permissions", "accounts"), "the gateway doesn't say which user we are")
+    else:
+        frame = await ask(credential.get_user_permissions(user))
+        found = note("permissions", frame if isinstance(frame, str) else credential.read_permissions(frame))
+        looked.permissions = None if found is None else [session.clean(name) for name in found]
+    frame = await ask(credential.get_second_factor_calls())
+    found = note("second factor", frame if isinstance(frame, str) else credential.read_second_factor_calls(frame))
+    looked.second_factor_calls = None if found is None else [session.clean(name) for name in found]
+    if user is not None:
+        frame = await ask(alphapoint.get_user_accounts(oms.oms_id, user))
+        found = note("accounts", frame if isinstance(frame, str) else read_user_accounts(frame))
+        looked.credential_accounts = None if found is None else list(found)
+    for account in looked.accounts[:LISTED_MAX]:
+        frame = await ask(alphapoint.get_open_orders(oms.oms_id, account.account))
+        _listed(account, frame, session)
+
+
+def _listed(account: AccountLooked, frame: Frame | str, session: Visit) -> None:
+    if isinstance(frame, str):
+        account.why = frame
+        return
+    match read_open_orders(frame, account.account):
+        case Answer() as answer:
+            account.why = session.clean(answer.text or f"answer {answer.label}")
+            if answer.kind is AnswerKind.REFUSED:
+                account.why = f"refused: {account.why}"
+        case rows:
+            account.open_orders, account.why = len(rows.rows) + rows.unreadable, ""
+
+
+# --- what it means ------------------------------------------------------------------------------------------
+
+
+def _judge(oms: Oms, looked: OmsLooked, online: Online) -> None:
+    who = f"OMS {oms.name}"
+    for gateway in looked.gateways:
+        _judge_gateway(who, oms, gateway, online)
+    if not any(gateway.state == "signed in" for gateway in looked.gateways):
+        return
+    configured = oms.sign_in.user_id if isinstance(oms.sign_in, KeySignIn) else None
+    if configured is not None and looked.user not in (None, configured):
+        online.findings.append(
+            f"{who}: the gateway takes us for user {looked.user}, the configuration says {configured}."
+        )
+    _judge_permissions(who, oms, looked, online)
+    needing = [name for name in CANCELS if name in (looked.second_factor_calls or ())]
+    if needing:
+        online.findings.append(
+            f"{who}: {' and '.join(needing)} want{'s' if len(needing) == 1 else ''} a second factor with each call, "
+            "which a daemon can't give: such a call would be refused. The venue has to exempt the credential."
+        )
+    elif looked.second_factor_calls is None:
+        online.remarks.append(
+            f"{who}: whether cancels want a second factor is not known: {_why(looked, 'second factor')}."
+        )
+    _judge_accounts(who, looked, online)
+
+
+def _judge_gateway(who: str, oms: Oms, gateway: GatewayLooked, online: Online) -> None:
+    add = online.findings.append
+    where = f"{who}, {gateway.gateway}"
+    match gateway.state:
+        case "unreachable":
+            add(f"{where}: not reached: {gateway.why}.")
+        case "refused":
+            add(f"{where}: the sign-in was refused: {gateway.why}. It was not tried again: users get locked.")
+        case "not tried":
+            add(f"{where}: not tried: the gateway before it refused us, or took too long.")
+    version = gateway.version
+    if version is not None and oms.dialect in ("v2", "v3", "v4"):
+        major = int(version.lstrip("vV").partition(".")[0])
+        fits = min(max(major, 2), 4)
+        if fits != int(oms.dialect[1:]):
+            newer = fits > int(oms.dialect[1:])
+            means = "reaches further there, up to every order of the OMS" if newer else "isn't understood there"
+            add(
+                f'{where}: the server is version {version}, the configuration says dialect = "{oms.dialect}": what is '
+                f"said in that dialect {means}. Don't run with this."
+            )
+    if gateway.clock_s is not None:
+        least, most = gateway.clock_s
+        if least > CLOCK_OFF_S or most < -CLOCK_OFF_S:
+            add(f"{where}: its clock and ours differ: it is {ahead(gateway.clock_s)}.")
+
+
+def ahead(span: tuple[float, float]) -> str:
+    """Such as "3602 s ahead of ours"; where no difference can be told, "within 1 s of ours"."""
+    least, most = span
+    if least <= 0 <= most:
+        return f"within {math.ceil(max(-least, most))} s of ours"
+    middle = (least + most) / 2
+    return f"{abs(middle):.0f} s {'ahead of' if middle > 0 else 'behind'} ours"
+
+
+def _judge_permissions(who: str, oms: Oms, looked: OmsLooked, online: Online) -> None:
+    if looked.permissions is None:
+        why = _why(looked, "permissions")
+        online.remarks.append(f"{who}: what the credential may do is not known: {why}.")
+        return
+    may = {name.lower() for name in looked.permissions}
+    if not may & {OPERATOR, TRADING}:
+        online.findings.append(f"{who}: the credential can't cancel: it has neither Trading nor Operator.")
+    if oms.whole_oms and OPERATOR not in may:
+        online.findings.append(
+            f"{who}: whole_oms = true, but the credential isn't Operator: a cancel of the whole OMS would be refused."
+        )
+
+
+def _judge_accounts(who: str, looked: OmsLooked, online: Online) -> None:
+    unlisted: dict[str, list[int]] = {}
+    for account in looked.accounts:
+        if account.open_orders is None and account.why:
+            unlisted.setdefault(account.why, []).append(account.account)
+    for why, accounts in unlisted.items():
+        online.findings.append(
+            f"{who}: the open orders of {_accounts(accounts)} can't be listed ({why}): nothing there could be proven."
+        )
+    unasked = [account.account for account in looked.accounts if account.open_orders is None and not account.why]
+    if unasked:
+        online.remarks.append(
+            f"{who}: the orders of {_accounts(unasked)} were not listed: {WITHIN_S:g} s and half of the budget of "
+            f"calls are what this check takes, and at most {LISTED_MAX} lists."
+        )
+    if looked.credential_accounts is None:
+        online.remarks.append(f"{who}: which accounts the credential has is not known: {_why(looked, 'accounts')}.")
+        return
+    named = {account.account for account in looked.accounts}
+    more = [account for account in sorted(looked.credential_accounts) if account not in named]
+    if more:
+        online.findings.append(
+            f"{who}: the credential has {_accounts(more)} too, which the list of accounts doesn't: no scope covers "
+            "what rests there."
+        )
+
+
+def _accounts(accounts: Sequence[int]) -> str:
+    shown = ", ".join(map(str, accounts[:LISTED_MAX]))
+    more = f" and {len(accounts) - LISTED_MAX} more" if len(accounts) > LISTED_MAX else ""
+    return f"account{'s' if len(accounts) > 1 else ''} {shown}{more}"
+
+
+def _why(looked: OmsLooked, what: str) -> str:
+    return looked.unknown.get(what, f"not asked within {WITHIN_S:g} s")
+
+
+# --- the broker ---------------------------------------------------------------------------------------------
+
+
+async def _brokers(config: Config) -> list[BrokerLooked]:
+    broker = broker_of(config)
+    if broker is None:
+        return []
+    prefix = config.mqtt.prefix
+    topics = [f"{prefix}/command/trip", f"{prefix}/command/reset", *(panic.topic for panic in config.panics)]
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            # Never the daemon's own identifier: the broker would give us its session, and what waits in it.
+            seen = await look(broker, list(dict.fromkeys(topics)), f"killswitch-check-{secrets.token_hex(8)}")
+    except NotLetIn as error:
+        return [BrokerLooked(broker=broker.label, state="refused", why=_bare(str(error), broker.label))]
+    except BrokerUnreachable as error:
+        return [BrokerLooked(broker=broker.label, state="unreachable", why=_bare(str(error), broker.label))]
+    except TimeoutError:
+        return [BrokerLooked(broker=broker.label, state="unreachable", why=f"no answer within {WITHIN_S:g} s")]
+    return [
+        BrokerLooked(
+            broker=broker.label,
+            state="connected",
+            version=seen.version,
+            receive_max=seen.receive_max,
+            refused_topics=list(seen.refused),
+            took_s=seen.took_s,
+        )
+    ]
+
+
+def _bare(sentence: str, label: str) -> str:
+    return sentence.removeprefix(f"{label}: ")
+
+
+def _judge_broker(broker: BrokerLooked, online: Online) -> None:
+    who = f"Broker {broker.broker}"
+    match broker.state:
+        case "unreachable":
+            online.findings.append(f"{who}: not reached: {broker.why}.")
+        case "refused":
+            online.findings.append(f"{who}: it doesn't let us in: {broker.why}.")
+    if broker.refused_topics:
+        topics = ", ".join(broker.refused_topics)
+        online.findings.append(f"{who}: it doesn't let us subscribe to {topics} with QoS 1: no command there is heard.")
