@@ -111,10 +111,26 @@ async def test_a_link_that_is_half_open_long_before_anybody_needs_it_is_made_ane
         await verdict.good("p-1")
 
 
-async def test_a_list_that_comes_after_its_time_proves_nothing_and_a_slow_link_gets_there(tmp_path):
+@pytest.mark.parametrize("call", [CANCEL, LIST])
+async def test_an_answer_that_comes_after_its_time_proves_nothing_and_a_slow_link_gets_there(tmp_path, call):
     async with far_house(tmp_path, retry=QUICK) as (house, proxy):
         proxy.delay_s = 0.1
-        await swept(house, proxy, Fault(DOWN, LIST, does=1.5))
+        await swept(house, proxy, Fault(DOWN, call, does=1.5))
+
+
+async def test_a_user_who_is_locked_for_a_while_is_swept_for_once_he_is_not(tmp_path):
+    async with House(tmp_path, options=ORDERS, confirm="deadline_s = 0.3") as house:
+        verdict = Verdict(house, account=14)
+        await house.start()
+        house.user.locked = True
+        house.sim.drop_sessions()
+        await house.event("sign_in_refused")
+        await house.trip("p-1", account=14)
+        await house.event("escalated")
+        assert not house.cancels()
+        assert house.trip_of("p-1")["outcome"] == "UNKNOWN"
+        house.user.locked = False
+        await verdict.good("p-1")
 
 
 async def test_a_gateway_whose_bytes_are_not_read_for_a_while_is_waited_for_or_left(tmp_path):
