@@ -19,6 +19,7 @@ from killswitch.adapters.mqtt_visit import NotLetIn, look
 from killswitch.adapters.oms_visit import NoAnswer, SignInRefused, Unreachable, Visit, visit
 from killswitch.broker import broker_of
 from killswitch.config.tables import KeySignIn
+from killswitch.domain.dialects import HONOURS, Dialect, dialect_of
 from killswitch.domain.messages import Answer, AnswerKind
 from killswitch.links import credentials_of
 from killswitch.wire import alphapoint
@@ -43,6 +44,7 @@ SHARE: Final = 0.5
 CLOCK_OFF_S: Final = 5.0
 """A clock that is further off than this is told of: no evidence of ours would agree with the venue's."""
 CANCELS: Final = ("cancelallorders", "cancelorder")
+DIALECTS: Final = tuple(dialect.value for dialect in Dialect)
 OPERATOR, TRADING = "operator", "trading"
 
 
@@ -286,21 +288,27 @@ def _judge_gateway(who: str, oms: Oms, gateway: GatewayLooked, online: Online) -
             add(f"{where}: the sign-in was refused: {gateway.why}. It was not tried again: users get locked.")
         case "not tried":
             add(f"{where}: not tried: the gateway before it refused us, or took too long.")
-    version = gateway.version
-    if version is not None and oms.dialect in ("v2", "v3", "v4"):
-        major = int(version.lstrip("vV").partition(".")[0])
-        fits = min(max(major, 2), 4)
-        if fits != int(oms.dialect[1:]):
-            newer = fits > int(oms.dialect[1:])
-            means = "reaches further there, up to every order of the OMS" if newer else "isn't understood there"
-            add(
-                f'{where}: the server is version {version}, the configuration says dialect = "{oms.dialect}": what is '
-                f"said in that dialect {means}. Don't run with this."
-            )
+    if gateway.version is not None and oms.dialect in DIALECTS:
+        _judge_dialect(where, oms.dialect, gateway.version, online)
     if gateway.clock_s is not None:
         least, most = gateway.clock_s
         if least > CLOCK_OFF_S or most < -CLOCK_OFF_S:
             add(f"{where}: its clock and ours differ: it is {ahead(gateway.clock_s)}.")
+
+
+def _judge_dialect(where: str, configured: str, version: str, online: Online) -> None:
+    fits = dialect_of(version)
+    if fits is Dialect(configured):
+        return
+    said = f'{where}: the server is version {version}, the configuration says dialect = "{configured}": '
+    ignored = sorted(HONOURS[Dialect(configured)] - HONOURS[fits])
+    if ignored:
+        online.findings.append(
+            f"{said}it is not known to heed the {' and the '.join(ignored)} in a cancel, and a cancel that is heeded "
+            "in part reaches further, up to every order of the OMS. Don't run with this."
+        )
+    else:
+        online.remarks.append(f"{said}more goes order by order than has to.")
 
 
 def ahead(span: tuple[float, float]) -> str:

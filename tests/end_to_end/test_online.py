@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -10,7 +11,11 @@ import time
 
 import pytest
 
+from killswitch.config import load
+from killswitch.config.tables import Gateway
+from killswitch.online import look_around
 from killswitch.simulator.faults import CloseOn, Deaf, Error, UnknownCall
+from killswitch.simulator.gateway import Simulator
 from killswitch.simulator.world import SimulatorOptions
 from tests.adapters.bare_broker import BareBroker
 from tests.end_to_end.house import BTC_LIMIT, ROOT, House
@@ -102,7 +107,7 @@ async def test_a_server_without_any_of_the_calls_is_no_fault_but_said(tmp_path):
         ({"two_factor_calls": ("cancelorder", "cancelallorders")}, "cancelallorders and cancelorder want a second"),
         ({"two_factor_calls": ("GetOpenOrders",)}, "accounts 14, 15, 16 can't be listed (refused: This endpoint"),
         ({"version": "4.3.65.1063"}, 'server is version 4.3.65.1063, the configuration says dialect = "v2"'),
-        ({"version": "3.3.3"}, "server is version 3.3.3"),
+        ({"version": "3.3.3"}, "it is not known to heed the instrument and the user in a cancel"),
         ({"clock_off_s": 3600.0}, "it is 3600 s ahead of ours"),
         ({"clock_off_s": -60.0}, "it is 60 s behind ours"),
     ],
@@ -171,6 +176,43 @@ async def test_a_refused_sign_in_is_said_and_not_tried_again(tmp_path):
         assert "the sign-in was refused: Invalid username or password" in finding
         assert names(house) == ["AuthenticateUser"]
         assert house.user.failed_logins == 1
+
+
+async def looked_at_two(house, second):
+    """What is seen of an OMS with a second gateway."""
+    config = load(house.config, {})
+    gateways = (*config.oms[0].gateways, Gateway(url=second.url, address=f"127.0.0.1:{second.port}"))
+    return await look_around(dataclasses.replace(config, oms=(dataclasses.replace(config.oms[0], gateways=gateways),)))
+
+
+async def test_each_gateway_is_signed_in_to_once_and_one_of_them_is_asked(tmp_path):
+    async with house_of(tmp_path) as house, Simulator(CALM) as second:
+        second.exchange.users[1].api_key = house.user.api_key
+        second.exchange.users[1].api_secret = house.user.api_secret
+        seen = await looked_at_two(house, second)
+        assert [gateway.state for gateway in seen.oms[0].gateways] == ["signed in", "signed in"]
+        assert not seen.findings
+        assert names(house) == [*ASKED, *["GetOpenOrders"] * 3]
+        assert [request.name for request in second.exchange.log.requests] == ASKED[:3]
+
+
+async def test_a_refusal_keeps_the_next_gateway_from_being_tried(tmp_path):
+    async with house_of(tmp_path) as house, Simulator(CALM) as second:
+        (tmp_path / "prime.secret").write_text("not-the-secret")
+        seen = await looked_at_two(house, second)
+        assert [gateway.state for gateway in seen.oms[0].gateways] == ["refused", "not tried"]
+        assert not second.exchange.log.requests
+        assert not seen.unreached
+
+
+async def test_one_gateway_that_is_away_is_a_finding_but_the_oms_is_reached(tmp_path):
+    async with house_of(tmp_path) as house:
+        second = Simulator(CALM)
+        async with second:
+            pass
+        seen = await looked_at_two(house, second)
+        assert [gateway.state for gateway in seen.oms[0].gateways] == ["signed in", "unreachable"]
+        assert (len(seen.findings), seen.unreached) == (1, False)
 
 
 async def test_a_locked_user_is_said(tmp_path):
@@ -280,7 +322,7 @@ async def test_beside_a_running_daemon_nothing_of_the_daemons_is_disturbed(tmp_p
     async with house_of(tmp_path, password="right-one") as house:
         await house.start()
         (session,) = house.sim.sessions
-        published = len(house.letters.events)
+        await house.event("session_up")
         for _ in range(2):
             code, said = await check(house)
             assert code == 0, said
@@ -288,7 +330,7 @@ async def test_beside_a_running_daemon_nothing_of_the_daemons_is_disturbed(tmp_p
         state = await house.state()
         assert state["ready"]
         assert all(broker["up"] for broker in state["brokers"])
-        assert len(house.letters.events) == published
+        assert [event["kind"] for event in house.letters.events] == ["session_up"]
         assert "down" not in house.log()
         assert "session lost" not in house.log()
         assert not house.cancels()
