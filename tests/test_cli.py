@@ -147,6 +147,7 @@ def test_there_are_the_verbs_of_this_version_and_no_others(home):
         (("simulate", "--fault", "no_such=1"), "no fault is called 'no_such'"),
         (("simulate", "--dialect", "v5"), "'v5' is not one of 'v2', 'v3', 'v4'"),
         (("simulate", "--accounts", "14,x"), "ids above 0 with commas"),
+        (("simulate", "--permissions", "Trading;Operator"), "names with commas"),
         (("simulate", "--accounts", "14,14"), "must differ"),
         (("simulate", "--secret-file", "nowhere"), "no secret can be read"),
         (("journal", "verify"), "there is no journal at"),

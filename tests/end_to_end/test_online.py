@@ -16,6 +16,7 @@ from killswitch.config.tables import Gateway
 from killswitch.online import look_around
 from killswitch.simulator.faults import CloseOn, Deaf, Error, UnknownCall
 from killswitch.simulator.gateway import Simulator
+from killswitch.simulator.sign_in import Admission
 from killswitch.simulator.world import SimulatorOptions
 from tests.adapters.bare_broker import BareBroker
 from tests.end_to_end.house import BTC_LIMIT, ROOT, House
@@ -176,6 +177,20 @@ async def test_a_refused_sign_in_is_said_and_not_tried_again(tmp_path):
         assert "the sign-in was refused: Invalid username or password" in finding
         assert names(house) == ["AuthenticateUser"]
         assert house.user.failed_logins == 1
+
+
+async def test_a_gateway_that_quotes_the_sign_in_does_not_get_our_secrets_shown(tmp_path):
+    async with house_of(tmp_path) as house:
+
+        def quoting(body):
+            said = f"can't read {json.dumps(dict(body))}"
+            return Admission(reply=json.dumps({"Authenticated": False, "errormsg": said}))
+
+        house.sim._door.authenticate = quoting
+        code, said = await check(house)
+        assert code == 1
+        assert "the sign-in was refused: can't read" in said["online"]["findings"][0]
+        assert "***" in said["online"]["findings"][0]
 
 
 async def looked_at_two(house, second):
@@ -367,6 +382,13 @@ async def test_mistakes_end_with_two_and_nobody_is_asked(tmp_path):
         house.config.write_text(house.config.read_text() + "\nnonsense = 1\n")
         code, said = await check(house)
         assert (code, "mistakes" in said) == (2, True)
+        assert not names(house)
+
+
+async def test_a_list_of_rules_is_not_made_online(tmp_path):
+    async with house_of(tmp_path) as house:
+        code, said = await check(house, "--inventory")
+        assert (code, "leave --online out" in said) == (2, True)
         assert not names(house)
 
 
