@@ -1,11 +1,12 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Each sets itself up.
 PYTHON ?= python3
 SEEDS ?= 300
+DEEPER ?= 3
 VENV := .venv
 DEMO := .venv-demo
 SRC := killswitch tests
 
-.PHONY: demo test check format clean sim
+.PHONY: demo test check format clean sim explore
 
 demo: $(DEMO)/.ready
 	@$(DEMO)/bin/killswitch demo $(DEMO_ARGS)
@@ -22,6 +23,10 @@ check: $(VENV)/.ready
 # A long run of the simulation: `make sim SEEDS=10000`.
 sim: $(VENV)/.ready
 	SEEDS=$(SEEDS) $(VENV)/bin/python -m pytest -n 2 -q -s tests/sim
+
+# Every interleaving of a small world, so many steps deeper than `make test` goes.
+explore: $(VENV)/.ready
+	EXPLORE_DEPTH=$(DEEPER) $(VENV)/bin/python -m pytest -n 0 -q -s tests/sim/test_explorer.py
 
 format: $(VENV)/.ready
 	$(VENV)/bin/ruff check --fix $(SRC)

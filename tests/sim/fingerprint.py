@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.sim.judge import Life
     from tests.sim.small import SmallWorld
 
+EMPTIES_MAX = 3  # more empty rounds than the policy asks for change nothing
+LOOKS_MAX = 4  # nor do lists before those that it asks for
 LEFT_OUT = {"wall", "up_at", "tripped_wall", "verified_wall", "causes", "calls", "text", "why", "name", "oms", "by"}
 KIND = {
     "call": "call", "number": "call", "began_call": "call", "mark": "call", "sighted": "call", "users_asked": "call",
@@ -105,10 +107,22 @@ def _trip(trip: Any) -> Any:
     sweep = trip.sweep
     carried = frozenset((Mark("session", s), _value(scope)) for s, scope in sweep.carried)
     values = [
-        _field(getattr(sweep, name), kind) for name, kind in _known(type(sweep)) if name not in {"carried", "rounds"}
+        _field(getattr(sweep, name), kind)
+        for name, kind in _known(type(sweep))
+        if name not in {"carried", "rounds", "empties"}
     ]
     ghosts = tuple(_call(n) for n in trip.ghosts)
-    return (trip.id, trip.state.value, trip.outcome, trip.confirmed_once, ghosts, carried, sweep.rounds > 0, *values)
+    return (
+        trip.id,
+        trip.state.value,
+        trip.outcome,
+        trip.confirmed_once,
+        ghosts,
+        carried,
+        sweep.rounds > 0,
+        min(sweep.empties, EMPTIES_MAX),
+        *values,
+    )
 
 
 def _step(what: Callable[[], None]) -> Any:
@@ -151,7 +165,7 @@ def _judge(world: SmallWorld) -> Any:
     judge = world.judge
     life: Life = judge.life
     last = min((c.order for c in life.cancels[-2:]), default=0)
-    looks = [look for look in life.looks.values() if look.heard is None or look.written_order > last]
+    looks = [look for look in life.looks.values() if look.heard is None or look.written_order > last][-LOOKS_MAX:]
     carried = {(c.session, c.what): c.order for c in life.cancels}
     return (
         tuple((t, s) for t, s in judge.states.items()),
