@@ -187,10 +187,6 @@ class SmallWorld(World):
         self.senders.send(Command("trip", f"trip-{number}", "http", scope, issued_at=self.wall))
         self.settle()
 
-    def press_again(self, number: int) -> None:
-        self.senders.send(Command("trip", f"again-{number}-{next(self.ids_made)}", "http", TRIPS[number]))
-        self.settle()
-
     def reset(self, trip: str) -> None:
         number = next(self.ids_made)
         self.senders.send(Command("reset", f"reset-{number}", "http", trip=trip, issued_at=self.wall))
