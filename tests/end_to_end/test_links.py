@@ -195,3 +195,11 @@ async def test_a_panic_over_http_needs_no_broker_that_answers(tmp_path, how):
         proxy.mute_new = False
         proxy.cut()
         await verdict.good("p-1")
+
+
+async def test_the_verdict_notices_what_is_told_as_verified_and_is_not(tmp_path):
+    async with House(tmp_path, options=ORDERS) as house:
+        verdict = Verdict(house, account=14)
+        said = {"state": "confirmed", "outcome": "VERIFIED", "scope": {"oms": "prime", "account": 14}}
+        await house.pub("killswitch/trip/p-1", json.dumps(said), "-r")
+        await until(lambda: verdict.lies, "it is found out")
