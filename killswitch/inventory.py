@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, assert_never
 
-from killswitch.domain import coverage
+from killswitch.domain import coverage, dialects
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import (
     DeadmanRule,
@@ -85,6 +85,7 @@ class OmsLines:
     oms: str
     gateways: tuple[str, ...]
     whole_oms: bool
+    dialect: str
     accounts: tuple[AccountLines, ...]
     uncovered: tuple[int, ...]
 
@@ -259,6 +260,7 @@ def _oms(config: Config, oms: Oms) -> OmsLines:
         oms=oms.name,
         gateways=tuple(gateway.address for gateway in oms.gateways),
         whole_oms=oms.whole_oms,
+        dialect=dialects.in_words(oms.dialect),
         accounts=accounts,
         uncovered=tuple(lines.account for lines in accounts if not lines.whole and not lines.partly),
     )
@@ -416,6 +418,7 @@ def render(inventory: Inventory) -> str:
         for account in oms.accounts:
             reaching = [*account.whole, *(f"{name} (in part)" for name in account.partly)]
             out += fields((f"account {account.account}", ", ".join(reaching) or "not covered"))
+        out += fields(("dialect", oms.dialect))
         allowed = "allowed" if oms.whole_oms else "not allowed (whole_oms)"
         out += fields(("whole OMS", f"a scope without account and user is {allowed}"))
     out += ["", f"Findings: {len(inventory.findings)}" if inventory.findings else "No findings."]

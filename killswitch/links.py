@@ -140,6 +140,7 @@ class Links:
             oms_id=oms.oms_id,
             url=gateway.url,
             gateway=gateway.address,
+            dialect=oms.dialect,
             credentials=credentials_of(oms),
             accounts=oms.accounts,
             submit=partial(self._hear, oms.name),

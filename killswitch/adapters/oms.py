@@ -31,6 +31,8 @@ from killswitch.wire import alphapoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from killswitch.domain.dialects import Dialect
+
 __all__ = [
     "Credentials",
     "KeyCredentials",
@@ -106,6 +108,7 @@ class OmsLink:
         oms_id: int,
         url: str,
         gateway: str,
+        dialect: Dialect,
         credentials: Credentials,
         accounts: Sequence[int],
         submit: Callable[[Event], None],
@@ -117,6 +120,7 @@ class OmsLink:
             oms=oms,
             oms_id=oms_id,
             gateway=gateway,
+            dialect=dialect,
             accounts=tuple(accounts),
             submit=submit,
             wall=wall,

@@ -31,19 +31,20 @@ from killswitch.wire.alphapoint_replies import (
 )
 
 if TYPE_CHECKING:
+    from killswitch.domain.dialects import Dialect
     from killswitch.wire.frame import Frame
 
 Listing: TypeAlias = ListOpenOrders | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice
 Call: TypeAlias = CancelAllOrders | CancelOrder | Listing
 
 
-def request_for(call: Call, oms_id: int) -> alphapoint.Request:
-    """The request that says this call. Raises ValueError for one that can't be said."""
+def request_for(call: Call, oms_id: int, dialect: Dialect) -> alphapoint.Request:
+    """The request that says this call to a server of this dialect. Raises ValueError for one that can't be said."""
     match call:
         case CancelAllOrders(scope=scope):
-            return alphapoint.cancel_all_orders(oms_id, scope)
+            return alphapoint.cancel_all_orders(oms_id, scope, dialect=dialect)
         case CancelOrder(account=account, order_id=order_id, client_order_id=client_order_id):
-            return alphapoint.cancel_order(oms_id, account, order_id, client_order_id)
+            return alphapoint.cancel_order(oms_id, account, order_id, client_order_id, dialect=dialect)
         case ListOpenOrders(account=account):
             return alphapoint.get_open_orders(oms_id, account)
         case ListUserAccounts(user=user):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from killswitch.adapters.oms_calls import Call
     from killswitch.adapters.websocket import Connection
+    from killswitch.domain.dialects import Dialect
 
 _log = logging.getLogger("killswitch.adapters.oms")
 
@@ -64,6 +65,7 @@ class Home:
     oms: str
     oms_id: int
     gateway: str
+    dialect: Dialect
     accounts: Sequence[int]
     submit: Callable[[Event], None]
     wall: Callable[[], float]
@@ -148,7 +150,7 @@ class Session:
             self._lose(call, "the session is gone")
             return
         try:
-            request = request_for(call, self._home.oms_id)
+            request = request_for(call, self._home.oms_id, self._home.dialect)
         except ValueError as error:
             _log.error("%s: call %d can't be said: %s", self._home.oms, call.call, error)
             self._lose(call, f"it can't be said: {error}")

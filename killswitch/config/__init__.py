@@ -61,6 +61,7 @@ class Config:
                     gateways=tuple(gateway.address for gateway in oms.gateways),
                     contact=oms.contact,
                     oms_id=oms.oms_id,
+                    dialect=oms.dialect,
                 )
                 for oms in self.oms
             ),

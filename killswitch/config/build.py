@@ -36,6 +36,7 @@ from killswitch.config.tables import (
     SignIn,
     Stream,
 )
+from killswitch.domain.dialects import Dialect
 from killswitch.domain.scope import EVERY, Every, Scope
 from killswitch.domain.settings import (
     ConfirmPolicy,
@@ -164,7 +165,7 @@ def oms(table: OmsTable, index: int, files: Files) -> Oms:
         name=table.name,
         oms_id=table.oms_id,
         gateways=tuple(Gateway(url=url, address=_address(url)) for url in table.gateways),
-        dialect=table.dialect,
+        dialect=Dialect(table.dialect),
         sign_in=sign_in,
         accounts=table.accounts,
         whole_oms=table.whole_oms,

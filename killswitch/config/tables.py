@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from killswitch.config.values import Secret
+    from killswitch.domain.dialects import Dialect
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import FeedSpec, Mode
     from killswitch.wire.feed import FeedShape, HeartShape, StreamHeart, StreamShape
@@ -103,7 +104,7 @@ class Oms:
     name: str
     oms_id: int
     gateways: tuple[Gateway, ...]
-    dialect: Literal["v2"]
+    dialect: Dialect
     sign_in: SignIn
     accounts: tuple[int, ...]
     whole_oms: bool

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from killswitch.domain.dialects import POOREST
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from killswitch.domain.dialects import Dialect
     from killswitch.domain.messages import Order
     from killswitch.domain.settings import Site
     from killswitch.domain.standing import Standing
@@ -102,6 +104,11 @@ class Book:
     def sites(self) -> dict[str, Site]:
         """The configured OMSs, by their names."""
         return self._standing.sites
+
+    def dialect(self, oms: str) -> Dialect:
+        """What an OMS understands."""
+        site = self.sites.get(oms)
+        return POOREST if site is None else site.dialect
 
     # --- sessions and calls
 

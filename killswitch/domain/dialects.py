@@ -73,6 +73,15 @@ def can_say(dialect: Dialect, scope: Scope, *, whole_oms: bool) -> bool:
     return named <= HONOURS[dialect] and (whole_oms or not scope.whole)
 
 
+def in_words(dialect: Dialect) -> str:
+    """For people: what one call can say, and what goes order by order."""
+    named = ("account", "user", "instrument")
+    said = [part for part in named if part in HONOURS[dialect]]
+    rest = [part for part in named if part not in HONOURS[dialect]]
+    one_by_one = f"; a scope that names {' or '.join(rest)} is cancelled order by order" if rest else ""
+    return f"{dialect.value}, which is told {', '.join(said)}{one_by_one}"
+
+
 def narrowest(dialect: Dialect, scope: Scope, account: int, instrument: int | None) -> Scope | None:
     """The narrowest call inside `scope` that takes an order of it, resting there; None: none can be said.
 

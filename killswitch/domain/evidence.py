@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain.dialects import Plan, plan
+from killswitch.domain.scope import EVERY
 from killswitch.domain.sweep import Found, find
 from killswitch.domain.trips import State
 from killswitch.domain.undo import Table
@@ -34,8 +35,13 @@ class Evidence:
     def accounts(self, trip: Trip) -> tuple[tuple[int, ...], bool]:
         return self._book.accounts_of(trip.scope, trip.sweep.began_call)
 
-    def plan(self, trip: Trip) -> tuple[Scope, ...]:
-        return trip.sweep.plan(trip.scope, self.accounts(trip)[0])
+    def plan(self, trip: Trip) -> Plan:
+        """How the trip's scope is cancelled on this OMS, by what it understands and what it hasn't refused."""
+        site = self._book.sites.get(trip.scope.oms)
+        whole_oms = site is None or site.whole_oms
+        accounts, _ = self.accounts(trip)
+        dialect = self._book.dialect(trip.scope.oms)
+        return plan(dialect, trip.scope, accounts, whole_oms=whole_oms, refused=trip.sweep.refused)
 
     def asks_for_users(self, trip: Trip) -> bool:
         return trip.scope.user is not EVERY and trip.scope.account is EVERY
@@ -48,7 +54,7 @@ class Evidence:
         )
 
     def proving(self, trip: Trip) -> frozenset[int]:
-        return trip.sweep.proving(self._book.sessions, self.plan(trip))
+        return trip.sweep.proving(self._book.sessions, self.plan(trip).calls)
 
     def has_list(self, trip: Trip, account: int, proving: frozenset[int]) -> bool:
         sweep = trip.sweep

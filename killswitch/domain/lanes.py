@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from killswitch.domain.dialects import narrowest
 from killswitch.domain.messages import CancelAllOrders, CancelOrder, Withdraw
 from killswitch.domain.scope import EVERY, Scope, covering, outermost
 from killswitch.domain.sweep import SINGLES_MAX
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 
 STREAK_MAX: Final = 5
+BATCH_MAX: Final = 100
+"""Orders of one account that are cancelled one by one in a turn, where no call takes them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Lanes:
 
     def press(self, trip: Trip, *, by_person: bool) -> None:
         """Send the scope's cancels again, at once when a person asks."""
-        for part in self._evidence.plan(trip):
+        for part in self._evidence.plan(trip).calls:
             lane = self._lanes.get(part) or Lane()
             self._lanes[part] = replace(lane, dirty=True, pressed=lane.pressed or by_person)
 
@@ -64,7 +67,7 @@ class Lanes:
         for trip in self._evidence.latched(session.oms):
             if trip.state is State.CONFIRMED:
                 continue
-            for part in self._evidence.plan(trip):
+            for part in self._evidence.plan(trip).calls:
                 lane = self._lanes.get(part) or Lane()
                 missing = not trip.sweep.carried_by(session.number, (part,))
                 unsure = lane.unsure and not self._evidence.list_that_counts(trip)
@@ -113,10 +116,10 @@ class Lanes:
 
     def _narrower(self, trip: Trip, account: int, orders: tuple[Order, ...]) -> set[Scope]:
         """Native calls inside the scope, narrower than it, that hold these orders and were not refused."""
-        narrower = {
-            replace(trip.scope, account=account, instrument=o.instrument) for o in orders if o.instrument is not None
-        }
-        return narrower - trip.sweep.refused - {trip.scope}
+        dialect = self._book.dialect(trip.scope.oms)
+        instruments = {o.instrument for o in orders}
+        narrower = {narrowest(dialect, trip.scope, account, instrument) for instrument in instruments}
+        return {s for s in narrower if s is not None} - trip.sweep.refused - {trip.scope}
 
     def one_by_one(self, trip: Trip, account: int, orders: tuple[Order, ...], session: Session, now: float) -> int:
         """Cancel an account's stragglers by their ids; for many, or where that is refused, by narrower calls.
@@ -137,7 +140,8 @@ class Lanes:
                 return len(fresh)
         ordered = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
         named = [o for o in orders if o.order_id is not None or o.client_order_id is not None]
-        for order in [o for o in named if o.order_id not in ordered][:SINGLES_MAX]:
+        at_most = BATCH_MAX if account in self._evidence.plan(trip).by_order else SINGLES_MAX
+        for order in [o for o in named if o.order_id not in ordered][:at_most]:
             touches = Scope(
                 oms=trip.scope.oms,
                 account=order.account,

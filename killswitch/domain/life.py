@@ -102,7 +102,7 @@ class Life:
 
     def begin(self, trip: Trip, now: float, *, person: bool) -> None:
         """A sweep begins: cancel at once, and be done by the deadline."""
-        trip = replace(trip, sweep=self._parts.sweeper.fresh(trip.scope, now, keep=None if person else trip.sweep))
+        trip = replace(trip, sweep=self._parts.sweeper.fresh(now, keep=None if person else trip.sweep))
         self._parts.trips[trip.id] = trip
         self._parts.sweeper.lanes.press(trip, by_person=person)
         self._parts.agenda.clear(("blind", trip.id))
@@ -136,7 +136,7 @@ class Life:
 
     def trip(self, id_: str, scope: Scope, cause: CauseView, by: str, now: float) -> Trip:
         """A trip that begins with `cause`."""
-        return Trip(id_, scope, (cause,), by, cause.first_wall, State.SWEEPING, self._parts.sweeper.fresh(scope, now))
+        return Trip(id_, scope, (cause,), by, cause.first_wall, State.SWEEPING, self._parts.sweeper.fresh(now))
 
     def shadow(
         self,
@@ -167,7 +167,7 @@ class Life:
             held.by,
             held.tripped_wall,
             State.SWEEPING,
-            self._parts.sweeper.fresh(held.scope, now),
+            self._parts.sweeper.fresh(now),
             command_id=held.command_id,
             button=button,
         )
@@ -199,7 +199,7 @@ class Life:
             self.change(trip.id, Input.TRIP, "pressed again", now, wall)
         else:
             # A fresh sweep: what was refused may be allowed by now. Its deadline stays.
-            self._parts.trips[trip.id] = replace(trip, sweep=self._parts.sweeper.fresh(trip.scope, now))
+            self._parts.trips[trip.id] = replace(trip, sweep=self._parts.sweeper.fresh(now))
             self._parts.sweeper.lanes.press(self._parts.trips[trip.id], by_person=True)
             self._parts.stir.add(trip.scope.oms)
         return n

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
+from killswitch.domain.dialects import Dialect
 from killswitch.domain.scope import EVERY, Every, Scope, ScopeError
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ class Site:
     gateways: tuple[str, ...]  # as host:port, for people and metrics
     contact: str = ""
     oms_id: int = 0
+    dialect: Dialect = Dialect.V2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.scope import EVERY, Holds, Scope, covering
+from killswitch.domain.scope import Holds, Scope, covering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,14 +22,6 @@ SINGLES_MAX: Final = 20
 """More stragglers than this on one account are not cancelled one by one while a narrower call is left."""
 FRUITLESS_MAX: Final = 2
 """Cancels without any effect, after which stragglers are cancelled one by one."""
-
-
-class Level(Enum):
-    """What a sweep's plan is made of; each narrower one together covers the one before."""
-
-    NATIVE = "one call for the scope"
-    ACCOUNTS = "one call per account of the scope"
-    ORDERS = "order by order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,6 @@ class Sweep:
     began_call: int
     mark: int
     not_before: float
-    level: Level = Level.NATIVE
     carried: frozenset[tuple[int, Scope]] = frozenset()
     refused: frozenset[Scope] = frozenset()
     singles_refused: bool = False
@@ -74,16 +65,6 @@ class Sweep:
     fruitless: int = 0
     waits: int = 0  # rounds with orders in a row, for the waits between them
     round_ended_at: float | None = None
-
-    def plan(self, scope: Scope, accounts: tuple[int, ...]) -> tuple[Scope, ...]:
-        """The native calls that together cover the scope, at this level."""
-        match self.level:
-            case Level.NATIVE:
-                return (scope,)
-            case Level.ACCOUNTS:
-                return tuple(replace(scope, account=account) for account in accounts)
-            case Level.ORDERS:
-                return ()
 
     def carried_by(self, session: int, plan: tuple[Scope, ...]) -> bool:
         """The session itself carried every cancel of the plan."""
@@ -103,13 +84,6 @@ class Sweep:
         Only what is asked from here on counts, on whichever session.
         """
         return replace(self, mark=max(self.mark, next_call), empties=0, not_before=min(self.not_before, now))
-
-    def narrowed(self, scope: Scope, by: Scope) -> Sweep:
-        """The call for `by` was refused for good: put narrower ones in its place."""
-        refused = self.refused | {by}
-        if self.level is Level.NATIVE and scope.account is EVERY and by == scope:
-            return replace(self, level=Level.ACCOUNTS, refused=refused)
-        return replace(self, level=Level.ORDERS, refused=refused)
 
 
 def find(scope: Scope, orders: tuple[Order, ...], unreadable: int) -> Found:
@@ -144,13 +118,12 @@ def names(orders: Iterable[Order]) -> frozenset[str]:
     )
 
 
-def judge(sweep: Sweep, ids: frozenset[str], count: int) -> tuple[Next, Sweep]:
+def judge(sweep: Sweep, ids: frozenset[str], count: int, *, by_order: bool) -> tuple[Next, Sweep]:
     """What a full round that shows `count` orders (`ids`: those that can be named) means, and the sweep after it.
 
     Right after a cancel a list still shows everything, so two lists that were both asked for after it are
-    compared: while the number falls, it works.
+    compared: while the number falls, it works. `by_order`: no call takes all of them, so nothing is waited for.
     """
-    by_order = sweep.level is Level.ORDERS
     if sweep.previous is None and not by_order:
         after = replace(sweep, previous=ids, previous_count=count)
         return Next.WAIT, after

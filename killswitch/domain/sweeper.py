@@ -18,7 +18,7 @@ from killswitch.domain.messages import (
     Withdraw,
 )
 from killswitch.domain.scope import EVERY, Holds, Scope
-from killswitch.domain.sweep import Found, Level, Next, Sweep, judge, names
+from killswitch.domain.sweep import Found, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
 from killswitch.domain.undo import Table
 from killswitch.domain.witness import Witness
@@ -61,17 +61,10 @@ class Sweeper:
         self.witness = Witness(self.evidence, outbox, undo)
         self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
-    def fresh(self, scope: Scope, now: float, *, keep: Sweep | None = None) -> Sweep:
-        """A sweep that begins now; what `keep` knows to be refused stays refused.
-
-        A whole-OMS scope whose permission was taken away under its trip is covered account by account.
-        """
-        site = self.book.sites.get(scope.oms)
-        level = Level.ACCOUNTS if scope.whole and site is not None and not site.whole_oms else Level.NATIVE
-        sweep = Sweep(began_call=self.book.next_call, mark=self.book.next_call, not_before=now, level=level)
-        if keep is not None and keep.refused:
-            sweep = replace(sweep, level=keep.level, refused=keep.refused, carried=frozenset())
-        return sweep
+    def fresh(self, now: float, *, keep: Sweep | None = None) -> Sweep:
+        """A sweep that begins now; what `keep` knows to be refused stays refused."""
+        refused = frozenset() if keep is None else keep.refused
+        return Sweep(began_call=self.book.next_call, mark=self.book.next_call, not_before=now, refused=refused)
 
     def forget(self, trip: Trip) -> None:
         """The trip was reset: nothing of it may leave any more."""
@@ -274,7 +267,7 @@ class Sweeper:
         """Judge the round under way, if it is full."""
         sweep, scope = trip.sweep, trip.scope
         accounts, complete = self.evidence.accounts(trip)
-        plan = sweep.plan(scope, accounts)
+        plan = self.evidence.plan(trip).calls
         proving = sweep.proving(self.book.sessions, plan)
         founds: list[tuple[int, Found]] = []
         for account in accounts:
@@ -320,7 +313,8 @@ class Sweeper:
         ids = names(orders)
         count = sum(found.count for _, found in founds)
         before = trip.sweep.previous or frozenset()
-        what, sweep = judge(trip.sweep, ids, count)
+        plan = self.evidence.plan(trip)
+        what, sweep = judge(trip.sweep, ids, count, by_order=bool(plan.by_order) or not plan.calls)
         sweep = replace(sweep, empties=0, waits=sweep.waits + 1, not_before=now + self.lanes.backoff(sweep.waits))
         trip = replace(trip, sweep=sweep, outcome=RESIDUAL)
         self.trips[trip.id] = trip
@@ -330,7 +324,7 @@ class Sweeper:
             self.lanes.press(trip, by_person=False)
         if what is Next.SINGLES and self.lanes.dead_end(trip, sure):
             if now - sweep.refused_at >= REFUSED_AGAIN_S:
-                self.trips[trip.id] = replace(trip, sweep=self.fresh(trip.scope, now))
+                self.trips[trip.id] = replace(trip, sweep=self.fresh(now))
                 self.lanes.press(self.trips[trip.id], by_person=False)
         elif what is Next.SINGLES and now >= sweep.singles_at:
             sweep = replace(
@@ -402,8 +396,6 @@ class Sweeper:
             sweep = trip.sweep
             if call.order_id is not None:
                 sweep = replace(sweep, singles_refused=True)
-            elif call.scope in sweep.plan(trip.scope, self.evidence.accounts(trip)[0]):
-                sweep = sweep.narrowed(trip.scope, call.scope)
             elif trip.scope.covers(call.scope):
                 sweep = replace(sweep, refused=sweep.refused | {call.scope})
             # A refused cancel is carried by no session: whoever rested on it sends a call of its own.

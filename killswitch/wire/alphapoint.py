@@ -1,4 +1,4 @@
-"""The AlphaPoint gateway's dialect v2: requests, and which reply belongs to which of them.
+"""The AlphaPoint gateway, in its dialects: requests, and which reply belongs to which of them.
 
 The authority for the two cancels is the vendor's page "Order-handling calls"; the rest follows the
 vendor's API 2.23 document. What replies and events mean is read in the rooms alphapoint_replies,
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
+from killswitch.domain.dialects import Dialect, can_say
 from killswitch.domain.scope import EVERY
 from killswitch.wire.frame import Frame, FrameType, decode_frame, encode_frame
 
@@ -70,12 +71,14 @@ def ping() -> Request:
     return Request("Ping", "{}")
 
 
-def cancel_all_orders(oms_id: int, scope: Scope) -> Request:
-    """One row of the CancelAllOrders table.
+def cancel_all_orders(oms_id: int, scope: Scope, *, dialect: Dialect = Dialect.V2) -> Request:
+    """One row of the CancelAllOrders table. Raises ValueError for one that this dialect would read as a wider one.
 
     An X in the table is a key in the body, and a part that is EVERY is no key at all: never 0 and never
     null, which newer servers read as "all of them" whatever else the body says.
     """
+    if not can_say(dialect, scope, whole_oms=True):
+        raise ValueError(f"{dialect.value} would cancel more than {scope.in_words()}")
     body: dict[str, int | str] = {"OMSId": _id("OMSId", oms_id)}
     for key, part in (
         ("AccountId", scope.account),
@@ -87,14 +90,26 @@ def cancel_all_orders(oms_id: int, scope: Scope) -> Request:
     return _request("CancelAllOrders", body)
 
 
-def cancel_order(oms_id: int, account: int | None, order_id: int | None, client_order_id: int | None) -> Request:
+def cancel_order(
+    oms_id: int,
+    account: int | None,
+    order_id: int | None,
+    client_order_id: int | None,
+    *,
+    dialect: Dialect = Dialect.V2,
+) -> Request:
     """CancelOrder in the form that says it all: by order id, "unique across an OMS", where it is known.
 
-    Else by account and client order id. Raises ValueError for anything less: "The OMS is unable to
-    identify the order using only the OMS ID and the Client Order ID" (CancelOrder, Request).
+    To v3 and v4 always with the account and the order id, which they both want; to v2 else by account and client
+    order id. Raises ValueError for anything less: "The OMS is unable to identify the order using only the OMS ID
+    and the Client Order ID" (CancelOrder, Request).
     """
     body: dict[str, int | str] = {"OMSId": _id("OMSId", oms_id)}
-    if order_id is not None:
+    if dialect is not Dialect.V2:
+        if order_id is None or account is None:
+            raise ValueError("this dialect names an order by its OrderId and its AccountId together")
+        body |= {"OrderId": _id("OrderId", order_id), "AccountId": _id("AccountId", account)}
+    elif order_id is not None:
         body["OrderId"] = _id("OrderId", order_id)
     elif client_order_id is not None and account is not None:
         body["AccountId"] = _id("AccountId", account)

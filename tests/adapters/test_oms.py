@@ -16,6 +16,7 @@ import pytest
 from killswitch.adapters.oms import KeyCredentials, OmsLink, PasswordCredentials, Patience
 from killswitch.adapters.oms_waits import link_wait_s, refused_wait_s
 from killswitch.adapters.websocket import Connection
+from killswitch.domain.dialects import Dialect
 from killswitch.domain.messages import (
     AccountsFound,
     Answered,
@@ -68,6 +69,7 @@ class Desk:
             oms_id=1,
             url=url,
             gateway="127.0.0.1:8087",
+            dialect=Dialect.V2,
             credentials=credentials,
             accounts=accounts,
             submit=self._submit,

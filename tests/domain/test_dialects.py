@@ -10,7 +10,7 @@ from itertools import product
 
 import pytest
 
-from killswitch.domain.dialects import POOREST, Dialect, can_say, dialect_of, narrowest, plan
+from killswitch.domain.dialects import POOREST, Dialect, can_say, dialect_of, in_words, narrowest, plan
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.simulator.calls import answer
 from killswitch.simulator.world import SimulatorOptions, build
@@ -65,6 +65,14 @@ def test_a_version_that_tells_nothing_sure_is_the_poorest_dialect(version):
     assert all(can_say(d, s, whole_oms=True) for s in SCOPES for d in Dialect if can_say(POOREST, s, whole_oms=True))
 
 
+def test_a_person_is_told_what_goes_order_by_order():
+    assert in_words(V2) == "v2, which is told account, user, instrument"
+    assert (
+        in_words(V3) == "v3, which is told account; a scope that names user or instrument is cancelled order by order"
+    )
+    assert in_words(V4) == "v4, which is told account, instrument; a scope that names user is cancelled order by order"
+
+
 # Against the simulated OMS.
 
 
@@ -90,15 +98,15 @@ class World:
         return self.exchange.open_ids(**parts)
 
     def call(self, wanted: Scope) -> None:
-        request = alphapoint.cancel_all_orders(1, wanted)
+        request = alphapoint.cancel_all_orders(1, wanted, dialect=self.dialect)
         assert self.ask(request.name, request.payload)["result"] is True
 
     def one_by_one(self, wanted: Scope, account: int) -> None:
         for row in self.ask("GetOpenOrders", json.dumps({"OMSId": 1, "AccountId": account})):
             mine = wanted.user in (EVERY, row["EnteredBy"]) and wanted.instrument in (EVERY, row["Instrument"])
             if mine:
-                body = {"OMSId": 1, "OrderId": row["OrderId"], "AccountId": account}
-                assert self.ask("CancelOrder", json.dumps(body))["result"] is True
+                request = alphapoint.cancel_order(1, account, row["OrderId"], None, dialect=self.dialect)
+                assert self.ask(request.name, request.payload)["result"] is True
 
     def gone(self) -> set[int]:
         return {ending.order_id for ending in self.exchange.log.endings}
@@ -197,3 +205,21 @@ def test_the_narrowest_calls_are_as_narrow_as_the_dialect_can_say():
         scope(14, EVERY, 25), None, scope(14, EVERY, 25),
     ]  # fmt: skip
     assert [narrowest(d, scope(EVERY, 37), 14, 25) for d in (V2, V3, V4)] == [scope(14, 37, 25), None, None]
+
+
+def test_what_a_server_would_read_as_something_wider_never_becomes_a_request():
+    for dialect, wanted in product(Dialect, SCOPES):
+        if can_say(dialect, wanted, whole_oms=True):
+            alphapoint.cancel_all_orders(1, wanted, dialect=dialect)
+            continue
+        with pytest.raises(ValueError, match="would cancel more than"):
+            alphapoint.cancel_all_orders(1, wanted, dialect=dialect)
+
+
+@pytest.mark.parametrize("dialect", [V3, V4])
+def test_newer_servers_are_told_the_account_and_the_order_and_nothing_less(dialect):
+    request = alphapoint.cancel_order(1, 14, BASE, 77, dialect=dialect)
+    assert json.loads(request.payload) == {"OMSId": 1, "OrderId": BASE, "AccountId": 14}
+    for account, order in ((None, BASE), (14, None)):
+        with pytest.raises(ValueError, match="OrderId and its AccountId together"):
+            alphapoint.cancel_order(1, account, order, 77, dialect=dialect)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from killswitch.domain.book import Listed
-from killswitch.domain.sweep import Level, Next, Sweep, judge, names
+from killswitch.domain.sweep import Next, Sweep, judge, names
 from tests.domain.bench import order, scope
 
 if TYPE_CHECKING:
@@ -49,16 +49,13 @@ def test_a_list_does_not_count(why: str, sweep: Sweep, listed: Listed, live: set
 
 def test_a_wider_cancel_carries_the_plan_and_order_by_order_needs_none() -> None:
     assert counts(replace(SWEEP, carried=frozenset({(1, scope())})), LIST, {1})
-    by_order = replace(SWEEP, level=Level.ORDERS, carried=frozenset())
-    assert counts(by_order, LIST, {1}, by_order.plan(scope(account=14), (14,)))
+    assert counts(replace(SWEEP, carried=frozenset()), LIST, {1}, ())
 
 
 def test_a_plan_that_is_one_call_per_account_is_carried_only_when_all_of_them_left() -> None:
-    sweep = replace(SWEEP, level=Level.ACCOUNTS)
-    plan = sweep.plan(scope(), (14, 15))
-    assert plan == (scope(account=14), scope(account=15))
-    assert not counts(sweep, LIST, {1}, plan)
-    both = replace(sweep, carried=sweep.carried | {(1, scope(account=15))})
+    plan = (scope(account=14), scope(account=15))
+    assert not counts(SWEEP, LIST, {1}, plan)
+    both = replace(SWEEP, carried=SWEEP.carried | {(1, scope(account=15))})
     assert counts(both, LIST, {1}, plan)
 
 
@@ -70,21 +67,21 @@ def test_a_touch_moves_the_mark_forward_only_and_the_round_begins_at_once() -> N
 
 def test_what_is_judged_is_two_lists_after_the_same_cancel() -> None:
     two, three = names([order(1), order(2)]), names([order(1), order(2), order(3)])
-    what, sweep = judge(SWEEP, three, 3)
+    what, sweep = judge(SWEEP, three, 3, by_order=False)
     assert what is Next.WAIT
-    what, falling = judge(sweep, two, 2)
+    what, falling = judge(sweep, two, 2, by_order=False)
     assert what is Next.WAIT, "it falls"
-    what, again = judge(falling, two, 2)
+    what, again = judge(falling, two, 2, by_order=False)
     assert (what, again.fruitless) == (Next.CANCEL, 1)
     assert again.previous is None, "what follows is compared with itself"
-    _, fresh = judge(again, two, 2)
-    what, _ = judge(fresh, two, 2)
+    _, fresh = judge(again, two, 2, by_order=False)
+    what, _ = judge(fresh, two, 2, by_order=False)
     assert what is Next.SINGLES, "no effect twice"
 
 
 def test_orders_that_changed_are_no_sign_of_a_cancel_without_effect() -> None:
     sweep = replace(SWEEP, previous=names([order(1)]), previous_count=1, fruitless=1)
-    what, after = judge(sweep, names([order(2)]), 1)
+    what, after = judge(sweep, names([order(2)]), 1, by_order=False)
     assert (what, after.fruitless) == (Next.CANCEL, 0)
 
 
