@@ -44,7 +44,6 @@ SHARE: Final = 0.5
 CLOCK_OFF_S: Final = 5.0
 """A clock that is further off than this is told of: no evidence of ours would agree with the venue's."""
 CANCELS: Final = ("cancelallorders", "cancelorder")
-DIALECTS: Final = tuple(dialect.value for dialect in Dialect)
 OPERATOR, TRADING = "operator", "trading"
 
 
@@ -138,7 +137,7 @@ async def look_around(config: Config, wall: Callable[[], float] = time.time) -> 
 
 
 async def _oms(oms: Oms, wall: Callable[[], float]) -> OmsLooked:
-    looked = OmsLooked(oms=oms.name, dialect=oms.dialect)
+    looked = OmsLooked(oms=oms.name, dialect=oms.dialect.value)
     looked.gateways = [GatewayLooked(gateway=gateway.address) for gateway in oms.gateways]
     looked.accounts = [AccountLooked(account=account) for account in oms.accounts]
     with contextlib.suppress(TimeoutError):
@@ -288,7 +287,7 @@ def _judge_gateway(who: str, oms: Oms, gateway: GatewayLooked, online: Online) -
             add(f"{where}: the sign-in was refused: {gateway.why}. It was not tried again: users get locked.")
         case "not tried":
             add(f"{where}: not tried: the gateway before it refused us, or took too long.")
-    if gateway.version is not None and oms.dialect in DIALECTS:
+    if gateway.version is not None:
         _judge_dialect(where, oms.dialect, gateway.version, online)
     if gateway.clock_s is not None:
         least, most = gateway.clock_s
@@ -296,12 +295,12 @@ def _judge_gateway(who: str, oms: Oms, gateway: GatewayLooked, online: Online) -
             add(f"{where}: its clock and ours differ: it is {ahead(gateway.clock_s)}.")
 
 
-def _judge_dialect(where: str, configured: str, version: str, online: Online) -> None:
+def _judge_dialect(where: str, configured: Dialect, version: str, online: Online) -> None:
     fits = dialect_of(version)
-    if fits is Dialect(configured):
+    if fits is configured:
         return
-    said = f'{where}: the server is version {version}, the configuration says dialect = "{configured}": '
-    ignored = sorted(HONOURS[Dialect(configured)] - HONOURS[fits])
+    said = f'{where}: the server is version {version}, the configuration says dialect = "{configured.value}": '
+    ignored = sorted(HONOURS[configured] - HONOURS[fits])
     if ignored:
         online.findings.append(
             f"{said}it is not known to heed the {' and the '.join(ignored)} in a cancel, and a cancel that is heeded "

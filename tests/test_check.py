@@ -204,6 +204,7 @@ def test_the_text_fits_80_columns_and_holds_no_secret(home):
     for words in (
         "Rule btc-position (owner: risk desk)",
         "  account 15  rule btc-position, rule var-limit\n",
+        "  dialect     v2, which is told account, user, instrument\n",
         "  whole OMS   a scope without account and user is not allowed (whole_oms)\n",
         "\nNo findings.\n\nGood to know:\n- Panic desk-button: a press with QoS 0 is lost",
     ):
