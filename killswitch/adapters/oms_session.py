@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.adapters.oms_calls import answer_to, request_for
 from killswitch.adapters.websocket import ConnectionClosed, abort, close, in_words, read_message
+from killswitch.domain.dialects import ignored_by
 from killswitch.domain.messages import (
     AnswerKind,
     CancelAllOrders,
@@ -27,6 +28,7 @@ from killswitch.domain.messages import (
     SessionUp,
 )
 from killswitch.wire import alphapoint
+from killswitch.wire.alphapoint_credential import Version, get_oms_version, read_version
 from killswitch.wire.alphapoint_events import LOGGED_OUT, read_event
 from killswitch.wire.alphapoint_replies import NotSignedIn, SignedIn, read_sign_in, read_subscribed
 from killswitch.wire.frame import Frame, ProtocolError
@@ -50,6 +52,7 @@ class Patience:
 
     sign_in_s: float = 10.0
     subscribed_s: float = 5.0
+    version_s: float = 1.0  # beyond what the subscriptions took: a server may not know the call
     ping_after_s: float = 2.0  # nothing heard for so long: ask
     dead_after_s: float = 5.0  # not a byte for so long: half-open
     answer_s: float = 30.0  # events, but no answer to anything for so long: as good as dead
@@ -231,11 +234,36 @@ class Session:
                 return
             case SignedIn():
                 self._signed_in.set()
+        version = await self._ask_own(get_oms_version())
         await self._subscribe()
+        wider = await self._wider(version)
+        if wider:
+            self._ending = Refused(wider)
+            abort(self._socket)
+            return
         self.up = True
         self._up_since = asyncio.get_running_loop().time()
         _log.info("%s %s: session %d is up", home.oms, home.gateway, self.number)
         home.submit(SessionUp(wall=home.wall(), oms=home.oms, gateway=home.gateway, session=self.number))
+
+    async def _wider(self, answer: asyncio.Future[Frame]) -> str:
+        """Why this server could cancel more than our calls say; "" where nothing shows that it would.
+
+        A server that doesn't know the call, or doesn't answer it, is taken for what the configuration calls it.
+        """
+        await asyncio.wait([answer], timeout=self._home.patience.version_s)
+        said = read_version(answer.result()) if answer.done() else None
+        if not isinstance(said, Version):
+            return ""
+        ignored = ignored_by(self._home.dialect, said.text)
+        if not ignored:
+            return ""
+        ids = " and the ".join(ignored)
+        return (
+            f"it says that it is version {said.text}, which the configuration calls {self._home.dialect.value}: it may "
+            f"ignore the {ids} of a cancel, which then goes wider than its trip. Nothing is cancelled over it until "
+            "`dialect` is put right"
+        )
 
     async def _subscribe(self) -> None:
         """SubscribeAccountEvents for each account, all asked at once. A refusal stops nothing.

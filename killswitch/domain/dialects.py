@@ -48,6 +48,11 @@ def dialect_of(version: str) -> Dialect:
     return {2: Dialect.V2, 4: Dialect.V4}.get(major, POOREST)
 
 
+def ignored_by(dialect: Dialect, version: str) -> tuple[str, ...]:
+    """The ids on which calls in that dialect may rest and which a server of this version isn't known to heed."""
+    return tuple(sorted(HONOURS[dialect] - HONOURS[dialect_of(version)]))
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a scope is covered: the calls, and the accounts whose orders in scope are cancelled one by one.

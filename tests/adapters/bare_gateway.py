@@ -25,6 +25,7 @@ ANSWERS = {
     "GetOpenOrders": "[]",
     "GetUserAccounts": "[14,15]",
     "GetAccountPositions": "[]",
+    "GetOMSVersion": "Endpoint Not Found",
 }
 
 

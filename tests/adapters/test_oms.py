@@ -138,6 +138,7 @@ async def test_a_link_signs_in_awaits_the_answer_subscribes_each_account_and_is_
         names = [(n, o if n != "AuthenticateUser" else "") for n, o, _ in gateway.frames]
         assert names == [
             ("AuthenticateUser", ""),
+            ("GetOMSVersion", "{}"),
             ("SubscribeAccountEvents", '{"OMSId":1,"AccountId":14}'),
             ("SubscribeAccountEvents", '{"OMSId":1,"AccountId":15}'),
         ]
@@ -157,6 +158,29 @@ async def test_nothing_is_subscribed_before_the_sign_in_is_answered():
     async with BareGateway(AuthenticateUser=hold) as gateway, Desk(gateway.url) as desk:
         await desk.up()
         assert len(gateway.bodies("SubscribeAccountEvents")) == 1
+
+
+@pytest.mark.parametrize("version", ["3.5.1", "4.3.65.1063", "10.0"])
+async def test_a_server_that_may_ignore_ids_of_a_cancel_is_refused(version):
+    said = json.dumps({"result": True, "errormsg": None, "errorcode": 0, "detail": version})
+    async with BareGateway(GetOMSVersion=said) as gateway, Desk(gateway.url) as desk:
+        await desk.until(lambda: desk.of(SignInRefused))
+        refusal = desk.of(SignInRefused)[0]
+        assert f"it says that it is version {version}, which the configuration calls v2" in refusal.why
+        assert "user" in refusal.why
+        assert not [told for told in desk.told if isinstance(told, SessionUp)]
+
+
+@pytest.mark.parametrize(
+    "answer", ['{"result":true,"errorcode":0,"detail":"2.23.1"}', '{"result":true,"detail":"?"}', None]
+)
+async def test_a_server_of_the_dialect_s_age_or_of_unknown_age_is_what_the_configuration_says(answer):
+    async def silent(_peer, _i, _o):
+        await asyncio.sleep(0)
+
+    async with BareGateway(GetOMSVersion=answer or silent) as gateway, Desk(gateway.url) as desk:
+        await desk.up()
+        assert not [told for told in desk.told if isinstance(told, SignInRefused)]
 
 
 async def test_the_eight_rows_arrive_at_a_gateway_as_the_vendor_prints_them():
