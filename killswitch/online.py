@@ -19,7 +19,7 @@ from killswitch.adapters.mqtt_visit import NotLetIn, look
 from killswitch.adapters.oms_visit import NoAnswer, SignInRefused, Unreachable, Visit, visit
 from killswitch.broker import broker_of
 from killswitch.config.tables import KeySignIn
-from killswitch.domain.dialects import HONOURS, Dialect, dialect_of
+from killswitch.domain.dialects import Dialect, dialect_of, ignored_by
 from killswitch.domain.messages import Answer, AnswerKind
 from killswitch.links import credentials_of
 from killswitch.wire import alphapoint
@@ -300,7 +300,7 @@ def _judge_dialect(where: str, configured: Dialect, version: str, online: Online
     if fits is configured:
         return
     said = f'{where}: the server is version {version}, the configuration says dialect = "{configured.value}": '
-    ignored = sorted(HONOURS[configured] - HONOURS[fits])
+    ignored = ignored_by(configured, version)
     if ignored:
         online.findings.append(
             f"{said}it is not known to heed the {' and the '.join(ignored)} in a cancel, and a cancel that is heeded "
