@@ -19,7 +19,7 @@ from killswitch.adapters.mqtt_visit import NotLetIn, look
 from killswitch.adapters.oms_visit import NoAnswer, SignInRefused, Unreachable, Visit, visit
 from killswitch.broker import broker_of
 from killswitch.config.tables import KeySignIn
-from killswitch.domain.dialects import Dialect, dialect_of, ignored_by
+from killswitch.domain.dialects import POOREST, Dialect, dialect_of, ignored_by, in_words
 from killswitch.domain.messages import Answer, AnswerKind
 from killswitch.links import credentials_of
 from killswitch.wire import alphapoint
@@ -51,8 +51,8 @@ OPERATOR, TRADING = "operator", "trading"
 class GatewayLooked:
     """One gateway. `state`: signed in, refused or unreachable; `why` it isn't signed in. Times are in seconds.
 
-    `version` None: not known, and `version_why` says why. `clock_s`: the gateway's clock is ahead of ours by at
-    least and at most so much; None: it tells no time.
+    `version` None: not known, and `version_why` says why. `dialect`: what a session there is spoken to in.
+    `clock_s`: the gateway's clock is ahead of ours by at least and at most so much; None: it tells no time.
     """
 
     gateway: str
@@ -62,6 +62,7 @@ class GatewayLooked:
     round_trip_s: float | None = None
     version: str | None = None
     version_why: str = ""
+    dialect: str | None = None
     clock_s: tuple[float, float] | None = None
 
 
@@ -137,7 +138,7 @@ async def look_around(config: Config, wall: Callable[[], float] = time.time) -> 
 
 
 async def _oms(oms: Oms, wall: Callable[[], float]) -> OmsLooked:
-    looked = OmsLooked(oms=oms.name, dialect=oms.dialect.value)
+    looked = OmsLooked(oms=oms.name, dialect="auto" if oms.dialect is None else oms.dialect.value)
     looked.gateways = [GatewayLooked(gateway=gateway.address) for gateway in oms.gateways]
     looked.accounts = [AccountLooked(account=account) for account in oms.accounts]
     with contextlib.suppress(TimeoutError):
@@ -287,12 +288,22 @@ def _judge_gateway(who: str, oms: Oms, gateway: GatewayLooked, online: Online) -
             add(f"{where}: the sign-in was refused: {gateway.why}. It was not tried again: users get locked.")
         case "not tried":
             add(f"{where}: not tried: the gateway before it refused us, or took too long.")
-    if gateway.version is not None:
+    gateway.dialect = (oms.dialect or dialect_of(gateway.version or "")).value if gateway.state == "signed in" else None
+    if oms.dialect is None:
+        _judge_found(where, gateway, online)
+    elif gateway.version is not None:
         _judge_dialect(where, oms.dialect, gateway.version, online)
     if gateway.clock_s is not None:
         least, most = gateway.clock_s
         if least > CLOCK_OFF_S or most < -CLOCK_OFF_S:
             add(f"{where}: its clock and ours differ: it is {ahead(gateway.clock_s)}.")
+
+
+def _judge_found(where: str, gateway: GatewayLooked, online: Online) -> None:
+    """Leaving the dialect to the version is sound whatever the server says; what it costs is worth knowing."""
+    if gateway.dialect == POOREST.value and gateway.state == "signed in":
+        why = f"version {gateway.version}" if gateway.version else f"the version isn't known: {gateway.version_why}"
+        online.remarks.append(f'{where}: {why}. dialect = "auto" makes that {in_words(POOREST)}.')
 
 
 def _judge_dialect(where: str, configured: Dialect, version: str, online: Online) -> None:

@@ -77,7 +77,9 @@ def _gateway(oms: OmsLooked, gateway: GatewayLooked) -> Iterator[tuple[str, str]
     user = "" if oms.user is None else f"as user {oms.user}, "
     yield "signed in", f"{user}in {_ms(gateway.sign_in_s)}"
     version = f"not known: {gateway.version_why}" if gateway.version is None else gateway.version
-    yield "version", f"{version}; configured as dialect {oms.dialect}"
+    configured = f"configured as dialect {oms.dialect}"
+    found = f', which makes it dialect {gateway.dialect} (dialect = "auto")'
+    yield "version", f"{version}{found}" if oms.dialect == "auto" else f"{version}; {configured}"
     yield "round trip", _ms(gateway.round_trip_s)
     yield "clock", "not known: it tells no time" if gateway.clock_s is None else ahead(gateway.clock_s)
 

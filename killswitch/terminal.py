@@ -277,18 +277,19 @@ def _feed(feed: Said) -> str:
 
 def _sessions(oms: Said) -> Iterator[str]:
     for session in _rows(oms, "sessions"):
-        yield _link(session, f"{_text(oms, 'oms')} at {_text(session, 'gateway')}")
+        dialect = f", dialect {session['dialect']}" if session.get("dialect") else ""
+        yield _link(session, f"{_text(oms, 'oms')} at {_text(session, 'gateway')}", dialect)
     uncovered = oms.get("uncovered_accounts")
     if isinstance(uncovered, list) and uncovered:
         shown = ", ".join(map(str, uncovered[:IDS_SHOWN]))
         yield wrapped(f"{_text(oms, 'oms')}: nothing covers account {shown}", "  ", "  ")
 
 
-def _link(link: Said, name: str) -> str:
+def _link(link: Said, name: str, more: str = "") -> str:
     since = link.get("since_s")
     lasting = f" for {since:.0f} s" if isinstance(since, int | float) else ""
     why = f": {link['why']}" if link.get("why") else ""
-    return wrapped(f"{name}: {'up' if link.get('up') is True else 'DOWN'}{lasting}{why}", "  ", "  ")
+    return wrapped(f"{name}: {'up' if link.get('up') is True else 'DOWN'}{lasting}{more}{why}", "  ", "  ")
 
 
 def _labels(labels: Mapping[str, object]) -> str:

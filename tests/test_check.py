@@ -212,6 +212,12 @@ def test_the_text_fits_80_columns_and_holds_no_secret(home):
     assert render(inventory(home, ("panic", []))).endswith("\nNo findings.\n")
 
 
+def test_a_dialect_that_is_found_says_what_each_would_do(home):
+    text = " ".join(render(inventory(home, ("oms", 0, "dialect", "auto"))).split())
+    assert "dialect found at each sign-in. Until a server tells its version: v3, which is told account;" in text
+    assert "v2, which is told account, user, instrument; v4, which is told account, instrument;" in text
+
+
 def test_the_inventory_is_json_as_it_is(home):
     found = inventory(home)
     again = json.loads(json.dumps(asdict(found)))

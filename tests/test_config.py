@@ -679,7 +679,7 @@ ONE_BY_ONE = [
     (("commands", "unsigned_trip", 1), f"commands.unsigned_trip: it must be true{SIGNED}"),
     (("commands", "reset_signatures", 1), f"commands.reset_signatures: it must be 0{SIGNED}"),
     (("commands", "reset_signatures", False), f"commands.reset_signatures: it must be 0{SIGNED}"),
-    (("oms", 0, "dialect", "auto"), 'oms "prime".dialect: it must be "v2" or "v3" or "v4"'),
+    (("oms", 0, "dialect", "v5"), 'oms "prime".dialect: it must be "v2" or "v3" or "v4" or "auto"'),
     (("oms", 0, "dialect", NONE), 'oms "prime".dialect: it is required'),
     (
         ("oms", 0, "gateways", ["ws://a", "ws://b"]),

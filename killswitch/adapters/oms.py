@@ -98,7 +98,7 @@ class OmsLink:
     """One gateway. `run` it in a task; `do` puts actions; facts come out through `submit`.
 
     `gateway` is host:port, for people and metrics. `accounts`: whose events to subscribe. `submit` must not
-    block. `new_session` gives numbers that nobody uses twice.
+    block. `new_session` gives numbers that nobody uses twice. `dialect`: None where the server's version says it.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class OmsLink:
         oms_id: int,
         url: str,
         gateway: str,
-        dialect: Dialect,
+        dialect: Dialect | None,
         credentials: Credentials,
         accounts: Sequence[int],
         submit: Callable[[Event], None],

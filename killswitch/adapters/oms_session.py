@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.adapters.oms_calls import answer_to, request_for
 from killswitch.adapters.websocket import ConnectionClosed, abort, close, in_words, read_message
-from killswitch.domain.dialects import ignored_by
+from killswitch.domain.dialects import POOREST, dialect_of, ignored_by
 from killswitch.domain.messages import (
     AnswerKind,
     CancelAllOrders,
@@ -63,12 +63,12 @@ class Patience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """What a session belongs to, and where its facts go."""
+    """What a session belongs to, and where its facts go. `dialect`: None where the server's version says it."""
 
     oms: str
     oms_id: int
     gateway: str
-    dialect: Dialect
+    dialect: Dialect | None
     accounts: Sequence[int]
     submit: Callable[[Event], None]
     wall: Callable[[], float]
@@ -126,6 +126,7 @@ class Session:
 
     def __init__(self, home: Home, socket: Connection, number: int, sign_in: alphapoint.Request) -> None:
         self.number = number
+        self.dialect = home.dialect or POOREST  # until the server has told a version
         self._sign_in = sign_in
         self.up = False
         self._home = home
@@ -153,7 +154,7 @@ class Session:
             self._lose(call, "the session is gone")
             return
         try:
-            request = request_for(call, self._home.oms_id, self._home.dialect)
+            request = request_for(call, self._home.oms_id, self.dialect)
         except ValueError as error:
             _log.error("%s: call %d can't be said: %s", self._home.oms, call.call, error)
             self._lose(call, f"it can't be said: {error}")
@@ -236,31 +237,43 @@ class Session:
                 self._signed_in.set()
         version = await self._ask_own(get_oms_version())
         await self._subscribe()
-        wider = await self._wider(version)
+        wider = self._find_dialect(await self._version(version))
         if wider:
             self._ending = Refused(wider)
             abort(self._socket)
             return
         self.up = True
         self._up_since = asyncio.get_running_loop().time()
-        _log.info("%s %s: session %d is up", home.oms, home.gateway, self.number)
-        home.submit(SessionUp(wall=home.wall(), oms=home.oms, gateway=home.gateway, session=self.number))
+        _log.info("%s %s: session %d is up, dialect %s", home.oms, home.gateway, self.number, self.dialect.value)
+        home.submit(
+            SessionUp(wall=home.wall(), oms=home.oms, gateway=home.gateway, session=self.number, dialect=self.dialect)
+        )
 
-    async def _wider(self, answer: asyncio.Future[Frame]) -> str:
-        """Why this server could cancel more than our calls say; "" where nothing shows that it would.
+    async def _version(self, answer: asyncio.Future[Frame]) -> str:
+        """What the server says that it is; "" where it doesn't know the call, or doesn't answer it in time.
 
-        A server that doesn't know the call, or doesn't answer it, is taken for what the configuration calls it.
+        An answer that comes too late is for nobody: a dialect that was found is never found richer later.
         """
         await asyncio.wait([answer], timeout=self._home.patience.version_s)
         said = read_version(answer.result()) if answer.done() else None
-        if not isinstance(said, Version):
+        return said.text if isinstance(said, Version) else ""
+
+    def _find_dialect(self, version: str) -> str:
+        """What calls on this session are said in. Why there must be none; "" where nothing speaks against it.
+
+        A server that tells nothing is taken for what the configuration calls it, and for the poorest where that
+        leaves it to the version.
+        """
+        configured = self._home.dialect
+        if configured is None:
+            self.dialect = dialect_of(version)
             return ""
-        ignored = ignored_by(self._home.dialect, said.text)
+        ignored = ignored_by(configured, version) if version else ()
         if not ignored:
             return ""
         ids = " and the ".join(ignored)
         return (
-            f"it says that it is version {said.text}, which the configuration calls {self._home.dialect.value}: it may "
+            f"it says that it is version {version}, which the configuration calls {configured.value}: it may "
             f"ignore the {ids} of a cancel, which then goes wider than its trip. Nothing is cancelled over it until "
             "`dialect` is put right"
         )

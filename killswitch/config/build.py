@@ -165,7 +165,7 @@ def oms(table: OmsTable, index: int, files: Files) -> Oms:
         name=table.name,
         oms_id=table.oms_id,
         gateways=tuple(Gateway(url=url, address=_address(url)) for url in table.gateways),
-        dialect=Dialect(table.dialect),
+        dialect=None if table.dialect == "auto" else Dialect(table.dialect),
         sign_in=sign_in,
         accounts=table.accounts,
         whole_oms=table.whole_oms,

@@ -73,7 +73,7 @@ class OmsTable(Table):
     name: v.Name
     oms_id: v.Id
     gateways: a.Gateways
-    dialect: Annotated[Literal["v2", "v3", "v4"], v.one_of("v2", "v3", "v4")]
+    dialect: Annotated[Literal["v2", "v3", "v4", "auto"], v.one_of("v2", "v3", "v4", "auto")]
     user_id: v.Id | None = None
     api_key: v.Said | None = Field(default=None, repr=False)
     secret_file: v.Said | None = None

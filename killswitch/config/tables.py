@@ -99,12 +99,15 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oms:
-    """One OMS and how to sign in to it. `accounts`: all of them, on a person's word."""
+    """One OMS and how to sign in to it. `accounts`: all of them, on a person's word.
+
+    `dialect`: None where each session's is found at its sign-in.
+    """
 
     name: str
     oms_id: int
     gateways: tuple[Gateway, ...]
-    dialect: Dialect
+    dialect: Dialect | None
     sign_in: SignIn
     accounts: tuple[int, ...]
     whole_oms: bool

@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.dialects import POOREST
+from killswitch.domain.dialects import POOREST, Dialect, poorest
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from killswitch.domain.dialects import Dialect
     from killswitch.domain.messages import Order
     from killswitch.domain.settings import Site
     from killswitch.domain.standing import Standing
@@ -28,13 +27,17 @@ STEADY_SHARE: Final = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One live connection. `answered`: the highest call that was answered on it."""
+    """One live connection. `answered`: the highest call that was answered on it.
+
+    `dialect`: the poorest that it or a later sign-in at the same OMS has shown.
+    """
 
     number: int
     oms: str
     gateway: str
     up_at: float
     answered: int = 0
+    dialect: Dialect = POOREST
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,27 @@ class Book:
         return self._standing.sites
 
     def dialect(self, oms: str) -> Dialect:
-        """What an OMS understands."""
+        """What an OMS is told its calls in: the poorest that is configured or that a live session has."""
         site = self.sites.get(oms)
-        return POOREST if site is None else site.dialect
+        told = [session.dialect for session in self.sessions.values() if session.oms == oms]
+        if site is not None and site.dialect is not None:
+            told.append(site.dialect)
+        return poorest(told)
 
     # --- sessions and calls
+
+    def add_session(self, session: Session, dialect: Dialect | None) -> None:
+        """A connection is signed in. What it shows narrows the older ones: behind all of them is one OMS.
+
+        `dialect` None: as the OMS is configured. What a session was once told is poor never grows richer.
+        """
+        site = self.sites.get(session.oms)
+        configured = None if site is None else site.dialect
+        found = dialect or configured or POOREST
+        for held in self.sessions.values():
+            if held.oms == session.oms and poorest((held.dialect, found)) is not held.dialect:
+                self.sessions[held.number] = replace(held, dialect=found)
+        self.sessions[session.number] = replace(session, dialect=found)
 
     def session_for(self, oms: str) -> Session | None:
         """The oldest live session of an OMS."""

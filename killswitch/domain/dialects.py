@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from killswitch.domain.scope import EVERY, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Dialect(Enum):
@@ -53,6 +53,11 @@ def ignored_by(dialect: Dialect, version: str) -> tuple[str, ...]:
     return tuple(sorted(HONOURS[dialect] - HONOURS[dialect_of(version)]))
 
 
+def poorest(dialects: Iterable[Dialect]) -> Dialect:
+    """The one whose calls each of these understands: of any two, one honours all that the other does."""
+    return min(dialects, key=lambda dialect: len(HONOURS[dialect]), default=POOREST)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a scope is covered: the calls, and the accounts whose orders in scope are cancelled one by one.
@@ -78,8 +83,11 @@ def can_say(dialect: Dialect, scope: Scope, *, whole_oms: bool) -> bool:
     return named <= HONOURS[dialect] and (whole_oms or not scope.whole)
 
 
-def in_words(dialect: Dialect) -> str:
-    """For people: what one call can say, and what goes order by order."""
+def in_words(dialect: Dialect | None) -> str:
+    """For people: what one call can say, and what goes order by order. None: it is found at each sign-in."""
+    if dialect is None:
+        others = "; ".join(in_words(known) for known in Dialect if known is not POOREST)
+        return f"found at each sign-in. Until a server tells its version: {in_words(POOREST)}. Then that, or {others}"
     named = ("account", "user", "instrument")
     said = [part for part in named if part in HONOURS[dialect]]
     rest = [part for part in named if part not in HONOURS[dialect]]

@@ -15,6 +15,7 @@ from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
     from killswitch.domain.book import Book, Listed
+    from killswitch.domain.dialects import Dialect
     from killswitch.domain.trips import Trip
     from killswitch.domain.undo import Undo
 
@@ -28,6 +29,8 @@ class Evidence:
     def __init__(self, book: Book, trips: Table[str, Trip], undo: Undo) -> None:
         self._book, self._trips = book, trips
         self._found: Table[tuple[str, int], tuple[int, Found]] = Table(undo)
+        self._spoken: Table[str, Dialect] = Table(undo)
+        """OMS -> the dialect that its plans were made for when they were looked at last."""
 
     def latched(self, oms: str) -> tuple[Trip, ...]:
         return tuple(t for t in self._trips.values() if t.scope.oms == oms)
@@ -35,13 +38,26 @@ class Evidence:
     def accounts(self, trip: Trip) -> tuple[tuple[int, ...], bool]:
         return self._book.accounts_of(trip.scope, trip.sweep.began_call)
 
-    def plan(self, trip: Trip) -> Plan:
-        """How the trip's scope is cancelled on this OMS, by what it understands and what it hasn't refused."""
+    def plan(self, trip: Trip, dialect: Dialect | None = None) -> Plan:
+        """How the trip's scope is cancelled on this OMS, by what it understands and what it hasn't refused.
+
+        `dialect`: what it understands, where another is asked about than the one of now.
+        """
         site = self._book.sites.get(trip.scope.oms)
         whole_oms = site is None or site.whole_oms
         accounts, _ = self.accounts(trip)
-        dialect = self._book.dialect(trip.scope.oms)
+        dialect = dialect or self._book.dialect(trip.scope.oms)
         return plan(dialect, trip.scope, accounts, whole_oms=whole_oms, refused=trip.sweep.refused)
+
+    def replanned(self, oms: str) -> tuple[Trip, ...]:
+        """The trips that another dialect than before makes another plan for: what proved the old one proves nothing."""
+        dialect, before = self._book.dialect(oms), self._spoken.get(oms)
+        if dialect is before:
+            return ()
+        self._spoken[oms] = dialect
+        if before is None:
+            return ()
+        return tuple(trip for trip in self.latched(oms) if self.plan(trip, before) != self.plan(trip))
 
     def asks_for_users(self, trip: Trip) -> bool:
         return trip.scope.user is not EVERY and trip.scope.account is EVERY

@@ -45,7 +45,7 @@ class Links:
     def session_up(self, event: SessionUp, now: float) -> None:
         if event.oms not in self._parts.book.sites:
             return  # a reload took the OMS away while this was on its way
-        self._parts.book.sessions[event.session] = Session(event.session, event.oms, event.gateway, now)
+        self._parts.book.add_session(Session(event.session, event.oms, event.gateway, now), event.dialect)
         self._gateway(event.oms, event.gateway, now)
         self._parts.outbox.put(AnnounceEvent("session_up", f"{event.oms}: signed in at {event.gateway}", event.wall))
         self._parts.sweeper.session_up(event.oms)

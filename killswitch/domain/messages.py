@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from killswitch.domain.dialects import Dialect
     from killswitch.domain.scope import Scope
     from killswitch.domain.settings import Settings
 
@@ -105,11 +106,15 @@ class Tick(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionUp(Event):
-    """Signed in, account events subscribed. A new session proves nothing yet."""
+    """Signed in, account events subscribed. A new session proves nothing yet.
+
+    `dialect`: what its calls are said in, as found at the sign-in. None: as its OMS is configured.
+    """
 
     oms: str
     gateway: str
     session: int
+    dialect: Dialect | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

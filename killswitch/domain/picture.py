@@ -149,8 +149,11 @@ class Picture:
         sessions = []
         for (oms, gateway), (up, since, why) in self._parts.gateways.items():
             if oms == site.name:
-                number = next((s.number for s in self._parts.book.sessions.values() if s.gateway == gateway), None)
-                sessions.append(SessionView(oms, gateway, up, number, now - since, why))
+                held = next(
+                    (s for s in self._parts.book.sessions.values() if (s.oms, s.gateway) == (oms, gateway)), None
+                )
+                number, dialect = (None, "") if held is None else (held.number, held.dialect.value)
+                sessions.append(SessionView(oms, gateway, up, number, now - since, why, dialect))
         return OmsView(
             oms=site.name,
             sessions=tuple(sessions),

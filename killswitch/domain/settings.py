@@ -244,7 +244,10 @@ class FeedSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One OMS as the core knows it. `accounts`: all of them, on a person's word. `oms_id`: the vendor's number."""
+    """One OMS as the core knows it. `accounts`: all of them, on a person's word. `oms_id`: the vendor's number.
+
+    `dialect`: None where each session's is found at its sign-in.
+    """
 
     name: str
     accounts: tuple[int, ...]
@@ -253,7 +256,7 @@ class Site:
     gateways: tuple[str, ...]  # as host:port, for people and metrics
     contact: str = ""
     oms_id: int = 0
-    dialect: Dialect = Dialect.V2
+    dialect: Dialect | None = Dialect.V2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

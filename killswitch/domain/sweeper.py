@@ -254,6 +254,9 @@ class Sweeper:
 
     def advance(self, oms: str, now: float, wall: float) -> None:
         """Do whatever the facts ask for now: cancels first, then judge rounds, then lists."""
+        for trip in self.evidence.replanned(oms):
+            self.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self.book.next_call, now))
+            self.changes.append((trip.id, Input.BLIND, "a sign-in showed another dialect, which needs another plan"))
         session = self.book.session_for(oms)
         if session is None:
             return

@@ -66,7 +66,7 @@ class FeedView:
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """One gateway's session. `why`: why it is down."""
+    """One gateway's session. `why`: why it is down. `dialect`: what its calls are said in; "" while it is down."""
 
     oms: str
     gateway: str
@@ -74,6 +74,7 @@ class SessionView:
     session: int | None
     since_s: float
     why: str
+    dialect: str = ""
 
 
 @dataclass(frozen=True, slots=True)

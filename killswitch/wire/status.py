@@ -180,6 +180,7 @@ def _oms(oms: OmsView) -> dict[str, Any]:
                 "session": s.session,
                 "since_s": _number(s.since_s),
                 "why": s.why,
+                "dialect": s.dialect or None,
             }
             for s in oms.sessions
         ],

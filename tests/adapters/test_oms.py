@@ -16,7 +16,7 @@ import pytest
 from killswitch.adapters.oms import KeyCredentials, OmsLink, PasswordCredentials, Patience
 from killswitch.adapters.oms_waits import link_wait_s, refused_wait_s
 from killswitch.adapters.websocket import Connection
-from killswitch.domain.dialects import Dialect
+from killswitch.domain.dialects import POOREST, Dialect
 from killswitch.domain.messages import (
     AccountsFound,
     Answered,
@@ -60,7 +60,7 @@ DESK = Scope(oms="prime", account=14, user=EVERY, instrument=EVERY)
 class Desk:
     """A running link and all that it told."""
 
-    def __init__(self, url, *, credentials=KEY, accounts=(14,), patience=None):
+    def __init__(self, url, *, credentials=KEY, accounts=(14,), patience=None, dialect=Dialect.V2):
         self.told = []
         self._changed = asyncio.Event()
         sessions = itertools.count(100)
@@ -69,7 +69,7 @@ class Desk:
             oms_id=1,
             url=url,
             gateway="127.0.0.1:8087",
-            dialect=Dialect.V2,
+            dialect=dialect,
             credentials=credentials,
             accounts=accounts,
             submit=self._submit,
@@ -146,7 +146,9 @@ async def test_a_link_signs_in_awaits_the_answer_subscribes_each_account_and_is_
         assert sign_in["APIKey"] == "the-api-key"
         assert sign_in["UserId"] == "37"
         assert len(sign_in["Signature"]) == 64
-        assert desk.told == [SessionUp(wall=1_700_000_000.0, oms="prime", gateway="127.0.0.1:8087", session=session)]
+        assert desk.told == [
+            SessionUp(wall=1_700_000_000.0, oms="prime", gateway="127.0.0.1:8087", session=session, dialect=Dialect.V2)
+        ]
 
 
 async def test_nothing_is_subscribed_before_the_sign_in_is_answered():
@@ -169,6 +171,56 @@ async def test_a_server_that_may_ignore_ids_of_a_cancel_is_refused(version):
         assert f"it says that it is version {version}, which the configuration calls v2" in refusal.why
         assert "user" in refusal.why
         assert not [told for told in desk.told if isinstance(told, SessionUp)]
+
+
+@pytest.mark.parametrize(
+    ("version", "dialect", "said"),
+    [
+        ("2.23.1", Dialect.V2, (True, True)),
+        ("3.5.1", Dialect.V3, (False, False)),
+        ("4.3.65.1063", Dialect.V4, (True, False)),
+        ("10.0", POOREST, (False, False)),
+    ],
+)
+async def test_a_server_that_isnt_named_a_dialect_is_spoken_to_as_its_version_says(version, dialect, said):
+    answer = json.dumps({"result": True, "errorcode": 0, "detail": version})
+    async with BareGateway(GetOMSVersion=answer) as gateway, Desk(gateway.url, dialect=None) as desk:
+        session = await desk.up()
+        assert desk.of(SessionUp)[0].dialect is dialect
+        desk.link.do(CancelAllOrders(1, session, Scope(oms="prime", account=14, user=EVERY, instrument=25)))
+        desk.link.do(CancelAllOrders(2, session, Scope(oms="prime", account=14, user=37, instrument=EVERY)))
+        told = [type(await desk.answered(call)).__name__ for call in (1, 2)]
+        assert told == ["Answered" if one else "Lost" for one in said]
+        bodies = [json.loads(body) for body in gateway.bodies("CancelAllOrders")]
+        assert len(bodies) == sum(said)
+
+
+@pytest.mark.parametrize("answer", ['{"result":true,"detail":"?"}', '{"result":false,"errorcode":20}', "2", None])
+async def test_a_server_that_tells_no_version_is_the_poorest(answer):
+    async def silent(_peer, _i, _o):
+        await asyncio.sleep(0)
+
+    async with BareGateway(GetOMSVersion=answer or silent) as gateway, Desk(gateway.url, dialect=None) as desk:
+        await desk.up()
+        assert desk.of(SessionUp)[0].dialect is POOREST
+
+
+async def test_a_version_that_comes_too_late_widens_nothing():
+    asked = []
+
+    async def hold(peer, i, _o):
+        asked.append((peer, i))
+
+    patience = Patience(version_s=0.05)
+    async with BareGateway(GetOMSVersion=hold) as gateway, Desk(gateway.url, dialect=None, patience=patience) as desk:
+        session = await desk.up()
+        ((peer, i),) = asked
+        await peer.send(1, i, "GetOMSVersion", '{"result":true,"errorcode":0,"detail":"2.23.1"}')
+        desk.link.do(CancelAllOrders(2, session, Scope(oms="prime", account=14, user=EVERY, instrument=EVERY)))
+        assert isinstance(await desk.answered(2), Answered)  # so what was sent before it was read
+        desk.link.do(CancelAllOrders(1, session, Scope(oms="prime", account=14, user=37, instrument=EVERY)))
+        assert isinstance(await desk.answered(1), Lost)
+        assert len(gateway.bodies("CancelAllOrders")) == 1
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,28 @@ async def test_a_server_without_any_of_the_calls_is_no_fault_but_said(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("options", "dialect", "remarks"),
+    [
+        ({"version": "2.23.1"}, "v2", []),
+        ({"dialect": "v4"}, "v4", []),
+        ({}, "v3", ["the version isn't known"]),
+        ({"dialect": "v4", "version": "5.0.1"}, "v3", ["version 5.0.1. dialect"]),
+    ],
+)
+async def test_a_dialect_that_is_found_is_told(tmp_path, options, dialect, remarks):
+    options = SimulatorOptions(orders=24, **options)
+    async with house_of(tmp_path, options, oms={"dialect": "auto"}) as house:
+        code, said = await check(house)
+        gateway = said["online"]["oms"][0]["gateways"][0]
+        assert (code, gateway["dialect"], said["online"]["oms"][0]["dialect"]) == (0, dialect, "auto")
+        about = [remark for remark in said["online"]["remarks"] if 'dialect = "auto"' in remark]
+        assert len(about) == len(remarks)
+        assert all(words in remark for words, remark in zip(remarks, about, strict=True))
+        code, text = await check(house, "--online")
+        assert f"makes it dialect {dialect}" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"permissions": ("AccountReadOnly",), "api_user": 37}, "can't cancel: it has neither Trading nor Operator"),
