@@ -193,6 +193,7 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 
 @cli.command()
 @click.option("--listen", type=Address(), default="127.0.0.1:8087", show_default=True, help="Port 0: any free one.")
+@click.option("--http", type=Address(), help="Serve its calls over HTTP here as well, below /AP/.")
 @click.option("--dialect", type=click.Choice(["v2", "v3", "v4"]), default="v2", show_default=True)
 @click.option("--oms-version", "version", help="What GetOMSVersion says; empty: the call doesn't exist.")
 @click.option("--nameless", type=click.IntRange(0), default=0, help="Each so many-th order doesn't say who entered it.")
@@ -212,6 +213,7 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 def simulate(
     *,
     listen: tuple[str, int],
+    http: tuple[str, int] | None,
     dialect: str,
     version: str | None,
     nameless: int,
@@ -235,6 +237,8 @@ def simulate(
     options = SimulatorOptions(
         host=listen[0],
         port=listen[1],
+        http_host=http[0] if http else listen[0],
+        http_port=http[1] if http else None,
         dialect=dialect,
         version=version,
         nameless_every=nameless,
@@ -255,7 +259,8 @@ def simulate(
     except (WorldError, FaultError) as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:
-        end(UNREACHED, f"{listen[0]}:{listen[1]} can't be listened on: {error.strerror or error}")
+        wanted = " and ".join(f"{host}:{port}" for host, port in filter(None, [listen, http]))
+        end(UNREACHED, f"{wanted} can't be listened on: {error.strerror or error}")
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
 

@@ -2,7 +2,8 @@
 
 A fault is a small value; `Faults` holds those that are on. As text (`--fault`) a fault is
 `NAME=VALUE[,KEY=VALUE...]`, such as `no_answer=2,executed=no`, `error=102,times=3`, `late_order=0.5`,
-`close_on=CancelAllOrders,times=1`, `keep_placing=5,account=14,lasting_s=10`. A count may be `always`.
+`close_on=CancelAllOrders,times=1`, `keep_placing=5,account=14,lasting_s=10`. A count may be `always`. What strikes
+connections strikes both faces, WebSocket and HTTP, unless it says `over=ws` or `over=http`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class NoAnswer:
     times: int | None = None
     call: str = _CANCEL_ALL
     executed: bool = True
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class CloseOn:
     call: str
     times: int | None = None
     executed: bool = False
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +118,7 @@ class Latency:
     """Every answer leaves so much later; what was asked is carried out at once."""
 
     delay_s: float
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +127,7 @@ class SlowLists:
 
     delay_s: float
     times: int | None = None
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +138,7 @@ class Deaf:
     """
 
     times: int | None = None
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +146,30 @@ class OwnNumbers:
     """Events are numbered so that no number is ever a request's: the one way in which this is kinder."""
 
     times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLag:
+    """A list of open orders over HTTP comes from a replica that is so many seconds behind."""
+
+    delay_s: float
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpTokenGone:
+    """The session's token is forgotten as a call over HTTP comes in with it, which is then not carried out."""
+
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpTooMany:
+    """A call over HTTP is answered with the bare text TOO MANY REQUESTS, and not carried out."""
+
+    times: int | None = None
+    call: str = _CANCEL_ALL
+    status: int = 200
 
 
 Fault: TypeAlias = (
@@ -156,9 +186,26 @@ Fault: TypeAlias = (
     | SlowLists
     | Deaf
     | OwnNumbers
+    | HttpLag
+    | HttpTokenGone
+    | HttpTooMany
 )
 _F = TypeVar(
-    "_F", NoAnswer, Lie, Reject, Error, CloseOn, UnknownCall, Stragglers, LateOrder, SlowLists, Deaf, OwnNumbers
+    "_F",
+    NoAnswer,
+    Lie,
+    Reject,
+    Error,
+    CloseOn,
+    UnknownCall,
+    Stragglers,
+    LateOrder,
+    SlowLists,
+    Deaf,
+    OwnNumbers,
+    HttpLag,
+    HttpTokenGone,
+    HttpTooMany,
 )
 
 # The name on the command line, the fault, and the field that stands right after the name.
@@ -176,8 +223,12 @@ _BY_NAME: Final[dict[str, tuple[type[Fault], str]]] = {
     "slow_lists": (SlowLists, "delay_s"),
     "deaf": (Deaf, "times"),
     "own_numbers": (OwnNumbers, "times"),
+    "http_lag": (HttpLag, "delay_s"),
+    "http_token_gone": (HttpTokenGone, "times"),
+    "http_too_many": (HttpTooMany, "times"),
 }
 NAMES: Final = tuple(_BY_NAME)
+_FACES: Final = ("ws", "http")
 
 
 def parse_fault(text: str) -> Fault:
@@ -206,6 +257,8 @@ def _value(name: str, key: str, kind: str, raw: str) -> object:
     wrong = FaultError(f"{name}: {key} can't be {raw!r}")
     if not raw:
         raise wrong
+    if key == "over" and raw not in _FACES:
+        raise FaultError(f"{name}: over is ws or http")
     if kind == "str":
         return raw
     if kind == "bool":
@@ -244,10 +297,12 @@ class Faults:
         self._on = [entry for entry in self._on if kinds and not isinstance(entry[0], kinds)]
         self.changed()
 
-    def take(self, kind: type[_F], call: str = "") -> _F | None:
-        """The first fault of this kind that hits the call, using up one of its times."""
+    def take(self, kind: type[_F], call: str = "", *, over: str = "ws") -> _F | None:
+        """The first fault of this kind that hits the call on this face, using up one of its times."""
         for fault, left in self._on:
             if not isinstance(fault, kind) or getattr(fault, "call", call) != call or left[0] == 0:
+                continue
+            if not _strikes(fault, over):
                 continue
             if left[0] is not None:
                 left[0] -= 1
@@ -255,13 +310,17 @@ class Faults:
             return fault
         return None
 
-    def on(self, kind: type[Fault]) -> bool:
-        """Whether a fault of this kind would strike."""
-        return any(isinstance(fault, kind) and left[0] != 0 for fault, left in self._on)
+    def on(self, kind: type[Fault], *, over: str = "ws") -> bool:
+        """Whether a fault of this kind would strike on this face."""
+        return any(isinstance(fault, kind) and left[0] != 0 and _strikes(fault, over) for fault, left in self._on)
 
-    def latency_s(self) -> float:
-        return sum(fault.delay_s for fault, _ in self._on if isinstance(fault, Latency))
+    def latency_s(self, *, over: str = "ws") -> float:
+        return sum(fault.delay_s for fault, _ in self._on if isinstance(fault, Latency) and _strikes(fault, over))
 
     def traders(self) -> list[KeepPlacing]:
         """The traders who keep placing, whether they have started or not."""
         return [fault for fault, _ in self._on if isinstance(fault, KeepPlacing)]
+
+
+def _strikes(fault: Fault, over: str) -> bool:
+    return getattr(fault, "over", "") in ("", over)

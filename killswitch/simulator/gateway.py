@@ -1,7 +1,9 @@
-"""The simulator on a socket: `ws://host:port/WSGateway/`, and what tests and the command line start.
+"""The simulator on its sockets: `ws://host:port/WSGateway/`, where it was told to `http://host:port/AP/` too.
+
+This is what tests and the command line start:
 
 async with Simulator(SimulatorOptions(orders=12)) as sim:
-    ...  # sim.url, sim.exchange, sim.faults.inject("no_answer=2")
+    ...  # sim.url, sim.http, sim.exchange, sim.faults.inject("no_answer=2")
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 from killswitch.simulator.faults import Deaf
+from killswitch.simulator.http import HttpFace
+from killswitch.simulator.http_calls import HttpCalls
 from killswitch.simulator.session import Session
 from killswitch.simulator.sign_in import Door
 from killswitch.simulator.world import SimulatorOptions, build
@@ -94,6 +98,11 @@ class Simulator:
         self.faults: Faults = self.exchange.faults
         self.port = self.options.port
         self._door = Door(self.exchange.users, oms_id=self.exchange.oms_id, failures=self.options.failed_logins)
+        self.http: HttpFace | None = None
+        """Its HTTP face, where the options ask for one."""
+        if self.options.http_port is not None:
+            calls = HttpCalls(self.exchange, self._door)
+            self.http = HttpFace(calls, self.options.http_host, self.options.http_port, self.now)
         self._connections: dict[int, _Connection] = {}
         self._sessions = 0
         self._server: Server | None = None
@@ -154,6 +163,8 @@ class Simulator:
             logger=_QUIET,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
+        if self.http is not None:
+            await self.http.start()
         self._pump = asyncio.create_task(self._run(), name="simulated exchange")
 
     async def stop(self) -> None:
@@ -165,12 +176,18 @@ class Simulator:
             with contextlib.suppress(asyncio.CancelledError):
                 await pump
         self.drop_sessions()
+        if self.http is not None:
+            await self.http.stop()
         if server is not None:
             server.close()
             await server.wait_closed()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except OSError:
+            await self.stop()  # one of the two addresses could be had
+            raise
         return self
 
     async def __aexit__(
@@ -251,6 +268,8 @@ async def serve_forever(options: SimulatorOptions, say: Callable[[str], None] = 
     async with Simulator(options) as sim:
         user = sim.exchange.users[options.api_user]
         say(f"simulated OMS {sim.exchange.oms_id} at {sim.url}")
+        if sim.http is not None:
+            say(f"over HTTP at {sim.http.url}")
         say(f"dialect {options.dialect}")
         say(f"accounts {', '.join(map(str, sim.exchange.accounts))}")
         say(f"users {', '.join(f'{u.user_id} ({u.name})' for u in sim.exchange.users.values())}")

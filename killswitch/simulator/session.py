@@ -69,7 +69,7 @@ class Session:
         faults, name = self._exchange.faults, frame.n
         self._last_request = frame.i
         user = None if self.user is None else self.user.user_id
-        self._exchange.log.note(now, self.number, user, name, _for_the_log(frame.o))
+        self._exchange.log.note(now, self.number, user, name, for_the_log(frame.o))
         if faults.take(Deaf):
             return _NOTHING
         closing, silent = faults.take(CloseOn, name), faults.take(NoAnswer, name)
@@ -215,7 +215,8 @@ class Session:
         return found[0]
 
 
-def _for_the_log(text: str) -> Mapping[str, object] | str:
+def for_the_log(text: str) -> Mapping[str, object] | str:
+    """A request's payload as the log keeps it: without secrets."""
     try:
         body = read_body(text)
     except Refused:

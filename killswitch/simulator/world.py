@@ -38,6 +38,9 @@ class SimulatorOptions:
 
     host: str = "127.0.0.1"
     port: int = 0
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
+    """Where its HTTP face listens; None: it has none."""
     accounts: int | tuple[int, ...] = (14, 15, 16)
     """Ids, or how many, counted from 14."""
     users: int | tuple[int, ...] = _TRADERS
