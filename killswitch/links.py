@@ -16,10 +16,13 @@ from killswitch.domain.messages import (
     Action,
     CancelAllOrders,
     CancelOrder,
+    CancelQuote,
     DropSession,
+    ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
     ListPositions,
+    ListQuotes,
     ListUserAccounts,
     Lost,
     SessionUp,
@@ -87,7 +90,7 @@ class Links:
                 self._of(action.scope.oms, action.session, action)
             case CancelOrder() | ListOpenOrders() | ListUserAccounts() | ListPositions():
                 self._of(action.oms, action.session, action)
-            case ListInstruments() | SubscribePrice():
+            case ListInstruments() | SubscribePrice() | CancelQuote() | ListQuotes() | ListBlockTrades():
                 self._of(action.oms, action.session, action)
             case Withdraw() | DropSession():
                 for link in self._all(action.oms):
@@ -165,7 +168,10 @@ def _wire(oms: Oms) -> tuple[object, ...]:
 OMS_ACTIONS: Final = (
     CancelAllOrders,
     CancelOrder,
+    CancelQuote,
     ListOpenOrders,
+    ListQuotes,
+    ListBlockTrades,
     ListUserAccounts,
     ListPositions,
     ListInstruments,

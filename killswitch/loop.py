@@ -18,6 +18,7 @@ from killswitch.domain.messages import (
     Beat,
     CancelAllOrders,
     CancelOrder,
+    CancelQuote,
     ClockStepped,
     Event,
     FeedDown,
@@ -171,7 +172,7 @@ class Loop:
                 waited = min(self._now() - began, wait)
                 continue
             in_a_row += 1
-            if in_a_row >= BREATH or any(isinstance(a, CancelAllOrders | CancelOrder) for a in actions):
+            if in_a_row >= BREATH or any(isinstance(a, CancelAllOrders | CancelOrder | CancelQuote) for a in actions):
                 in_a_row = 0
                 await asyncio.sleep(0)  # a cancel is on its way to the socket: let it out
 

@@ -32,20 +32,25 @@ from killswitch.domain.messages import (
     Called,
     CancelAllOrders,
     CancelOrder,
+    CancelQuote,
     ChangeOver,
     Commanded,
     CommandRefused,
     Instruments,
     JournalFailed,
+    ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
     ListPositions,
+    ListQuotes,
     ListUserAccounts,
     Lost,
     Merged,
     Moved,
     Noted,
+    OpenBlockTrades,
     OpenOrders,
+    OpenQuotes,
     Positions,
     PositionSeen,
     PriceSeen,
@@ -239,6 +244,8 @@ class Metrics:
                 self._sent(event.call, now)
             case Answered():
                 self._answered(event.call, event.answer.label, now)
+            case OpenQuotes() | OpenBlockTrades():
+                self._answered(event.call, "ok", now)
             case OpenOrders() | Positions() | AccountsFound() | Instruments():
                 self._answered(event.call, "ok", now)
             case PriceSeen():
@@ -275,8 +282,16 @@ class Metrics:
                 scope = Scope(oms=action.oms, account=action.account, user=EVERY, instrument=EVERY)
                 self._follow(action.call, _Call(action.oms, "CancelOrder", scope))
                 self._stragglers.labels(action.oms).inc()
+            case CancelQuote():
+                scope = Scope(oms=action.oms, account=action.account, user=EVERY, instrument=action.instrument)
+                self._follow(action.call, _Call(action.oms, "CancelQuote", scope))
+                self._stragglers.labels(action.oms).inc()
             case ListOpenOrders():
                 self._follow(action.call, _Call(action.oms, "GetOpenOrders", None))
+            case ListQuotes():
+                self._follow(action.call, _Call(action.oms, "GetOpenQuotes", None))
+            case ListBlockTrades():
+                self._follow(action.call, _Call(action.oms, "GetOpenTradeReports", None))
             case ListUserAccounts():
                 self._follow(action.call, _Call(action.oms, "GetUserAccounts", None))
             case ListPositions():

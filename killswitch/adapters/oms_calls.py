@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from killswitch.domain.messages import (
     AccountsFound,
@@ -10,19 +10,32 @@ from killswitch.domain.messages import (
     Answered,
     CancelAllOrders,
     CancelOrder,
+    CancelQuote,
     Event,
     Instruments,
+    ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
     ListPositions,
+    ListQuotes,
     ListUserAccounts,
+    OpenBlockTrades,
     OpenOrders,
+    OpenQuotes,
     Positions,
     PriceSeen,
     SubscribePrice,
 )
 from killswitch.wire import alphapoint
 from killswitch.wire.alphapoint_market import read_instruments, read_subscribed_prices
+from killswitch.wire.alphapoint_quotes import (
+    cancel_quote,
+    get_open_quotes,
+    get_open_trade_reports,
+    read_quote_cancelled,
+    read_quotes,
+    read_trade_reports,
+)
 from killswitch.wire.alphapoint_replies import (
     read_answer,
     read_open_orders,
@@ -34,8 +47,11 @@ if TYPE_CHECKING:
     from killswitch.domain.dialects import Dialect
     from killswitch.wire.frame import Frame
 
-Listing: TypeAlias = ListOpenOrders | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice
-Call: TypeAlias = CancelAllOrders | CancelOrder | Listing
+Listing: TypeAlias = (
+    ListOpenOrders | ListQuotes | ListBlockTrades | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice
+)
+Call: TypeAlias = CancelAllOrders | CancelOrder | CancelQuote | Listing
+CANCELS: Final = (CancelAllOrders, CancelOrder, CancelQuote)
 
 
 def request_for(call: Call, oms_id: int, dialect: Dialect) -> alphapoint.Request:
@@ -45,14 +61,20 @@ def request_for(call: Call, oms_id: int, dialect: Dialect) -> alphapoint.Request
             return alphapoint.cancel_all_orders(oms_id, scope, dialect=dialect)
         case CancelOrder(account=account, order_id=order_id, client_order_id=client_order_id):
             return alphapoint.cancel_order(oms_id, account, order_id, client_order_id, dialect=dialect)
+        case CancelQuote(account=account, instrument=instrument, bid=bid, ask=ask):
+            return cancel_quote(oms_id, account, instrument, bid, ask)
         case ListOpenOrders(account=account):
             return alphapoint.get_open_orders(oms_id, account)
+        case ListQuotes(account=account, instrument=instrument):
+            return get_open_quotes(oms_id, account, instrument)
+        case ListBlockTrades(account=account):
+            return get_open_trade_reports(oms_id, account)
         case ListUserAccounts(user=user):
             return alphapoint.get_user_accounts(oms_id, user)
         case ListPositions(account=account):
             return alphapoint.get_account_positions(oms_id, account)
-        case ListInstruments():
-            return alphapoint.get_instruments(oms_id)
+        case ListInstruments(inactive=inactive):
+            return alphapoint.get_instruments(oms_id, inactive=inactive, dialect=dialect)
         case SubscribePrice(instrument=instrument):
             return alphapoint.subscribe_level1(oms_id, instrument)
         case _:
@@ -61,13 +83,50 @@ def request_for(call: Call, oms_id: int, dialect: Dialect) -> alphapoint.Request
 
 def answer_to(call: Call, frame: Frame, session: int, wall: float) -> Event:
     """What a reply tells: the list that was asked for, else the generic answer. Never raises."""
-    told = read_answer(frame) if isinstance(call, CancelAllOrders | CancelOrder) else _told(call, frame, session, wall)
+    match call:
+        case CancelAllOrders() | CancelOrder():
+            told: Event | Answer = read_answer(frame)
+        case CancelQuote():
+            told = read_quote_cancelled(frame)
+        case ListQuotes() | ListBlockTrades():
+            told = _also_told(call, frame, session, wall)
+        case _:
+            told = _told(call, frame, session, wall)
     if isinstance(told, Answer):
         return Answered(wall=wall, call=call.call, session=session, answer=told)
     return told
 
 
-def _told(call: Listing, frame: Frame, session: int, wall: float) -> Event | Answer:
+def _also_told(call: ListQuotes | ListBlockTrades, frame: Frame, session: int, wall: float) -> Event | Answer:
+    """What rests beside the orders."""
+    number, account = call.call, call.account
+    if isinstance(call, ListQuotes):
+        found = read_quotes(frame, account, call.instrument)
+        if isinstance(found, Answer):
+            return found
+        return OpenQuotes(
+            wall=wall,
+            call=number,
+            session=session,
+            account=account,
+            instrument=call.instrument,
+            orders=found.rows,
+            unreadable=found.unreadable,
+        )
+    found = read_trade_reports(frame, account)
+    if isinstance(found, Answer):
+        return found
+    return OpenBlockTrades(
+        wall=wall, call=number, session=session, account=account, orders=found.rows, unreadable=found.unreadable
+    )
+
+
+def _told(
+    call: ListOpenOrders | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice,
+    frame: Frame,
+    session: int,
+    wall: float,
+) -> Event | Answer:
     number = call.call
     match call:
         case ListOpenOrders(account=account):

@@ -12,13 +12,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from killswitch.adapters.oms_calls import answer_to, request_for
+from killswitch.adapters.oms_calls import CANCELS, answer_to, request_for
 from killswitch.adapters.websocket import ConnectionClosed, abort, close, in_words, read_message
 from killswitch.domain.dialects import POOREST, dialect_of, ignored_by
 from killswitch.domain.messages import (
     AnswerKind,
-    CancelAllOrders,
-    CancelOrder,
     Event,
     Heard,
     LinkFailed,
@@ -159,7 +157,7 @@ class Session:
             _log.error("%s: call %d can't be said: %s", self._home.oms, call.call, error)
             self._lose(call, f"it can't be said: {error}")
             return
-        lane = self._cancels if isinstance(call, CancelAllOrders | CancelOrder) else self._lists
+        lane = self._cancels if isinstance(call, CANCELS) else self._lists
         if len(lane) >= LANE_MAX:
             self._lose(call, f"{LANE_MAX} calls wait already")
             return

@@ -200,6 +200,9 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 @click.option("--accounts", type=Ids(), default="3", show_default=True, help="Ids, or how many, from 14 on.")
 @click.option("--users", type=Ids(), default="2", show_default=True, help="Traders: ids, or how many: 37, 40, 41...")
 @click.option("--orders", type=click.IntRange(0, 1_000_000), default=0, show_default=True, help="Open at the start.")
+@click.option("--quotes", type=click.IntRange(0, 1_000_000), default=0, help="Quotes at the start, a bid and an ask.")
+@click.option("--block-trades", type=click.IntRange(0, 1_000_000), default=0, help="Reports open at the start.")
+@click.option("--spare-quotes/--take-quotes", default=None, help="Whether CancelAllOrders leaves both of them alone.")
 @click.option("--fault", "faults", multiple=True, metavar="NAME=VALUE", help="Such as no_answer=2 or late_order=0.5.")
 @click.option("--cancel-rate", type=Number(0, min_open=True), help="Orders cancelled a second.")
 @click.option("--cancel-latency", type=Number(0, 3600), default=0.0, show_default=True, metavar="SECONDS")
@@ -220,6 +223,9 @@ def simulate(
     accounts: int | tuple[int, ...],
     users: int | tuple[int, ...],
     orders: int,
+    quotes: int,
+    block_trades: int,
+    spare_quotes: bool | None,
     faults: tuple[str, ...],
     cancel_rate: float | None,
     cancel_latency: float,
@@ -245,6 +251,9 @@ def simulate(
         accounts=accounts,
         users=users,
         orders=orders,
+        quotes=quotes,
+        block_trades=block_trades,
+        spares_quotes=spare_quotes,
         api_user=api_user,
         permissions=permissions,
         two_factor_calls=two_factor,

@@ -174,6 +174,29 @@ class OpenOrders(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenQuotes(Event):
+    """The answer to ListQuotes: the sides that stand, bid before ask. `unreadable`: sides that may stand."""
+
+    call: int
+    session: int
+    account: int
+    instrument: int
+    orders: tuple[Order, ...]
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenBlockTrades(Event):
+    """The answer to ListBlockTrades: reports that are open. `unreadable` rows as in OpenOrders."""
+
+    call: int
+    session: int
+    account: int
+    orders: tuple[Order, ...]
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountsFound(Event):
     """The answer to ListUserAccounts: the accounts of that user."""
 
@@ -623,6 +646,40 @@ class ListOpenOrders:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelQuote:
+    """Both sides of one quote, by their ids."""
+
+    call: int
+    session: int
+    oms: str
+    account: int
+    instrument: int
+    bid: int
+    ask: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuotes:
+    """GetOpenQuotes of one account and one instrument: the call has no wider form. Answered by OpenQuotes."""
+
+    call: int
+    session: int
+    oms: str
+    account: int
+    instrument: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListBlockTrades:
+    """GetOpenTradeReports of one account. Answered by OpenBlockTrades."""
+
+    call: int
+    session: int
+    oms: str
+    account: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListUserAccounts:
     """GetUserAccounts of one user."""
 
@@ -644,11 +701,12 @@ class ListPositions:
 
 @dataclass(frozen=True, slots=True)
 class ListInstruments:
-    """GetInstruments: all of the OMS. Answered by Instruments."""
+    """GetInstruments: all of the OMS. Answered by Instruments. `inactive`: those that are switched off too."""
 
     call: int
     session: int
     oms: str
+    inactive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -880,7 +938,10 @@ class ChangeOver:
 Action: TypeAlias = (
     CancelAllOrders
     | CancelOrder
+    | CancelQuote
     | ListOpenOrders
+    | ListQuotes
+    | ListBlockTrades
     | ListUserAccounts
     | ListPositions
     | ListInstruments

@@ -45,6 +45,11 @@ def refusal(code: int, detail: str = "") -> str:
     )
 
 
+def both_sides(bid: str, ask: str) -> str:
+    """The answer to a call about a quote: a generic object for each side."""
+    return f'{{"BidResult":{bid},"AskResult":{ask}}}'
+
+
 def wants_code() -> str:
     """The answer to a call that the venue wants a second factor for, and that came without."""
     text = "This endpoint requires 2FACode along with the payload"

@@ -11,7 +11,7 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from killswitch.simulator.answers import RECEIVED, Refused, refusal, wants_code
+from killswitch.simulator.answers import RECEIVED, Refused, both_sides, refusal, wants_code
 from killswitch.simulator.dialects import AnyCase
 from killswitch.simulator.faults import Error
 from killswitch.simulator.orders import OrderState, OrderType, Side
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     Body = Mapping[str, object]
     Handler = Callable[[Exchange, User, Body, float], str]
 
-LISTS: Final = frozenset({"GetOpenOrders", "GetAccountPositions", "GetUserAccounts", "GetAccounts", "GetInstruments"})
+LISTS: Final = frozenset(
+    {
+        *("GetOpenOrders", "GetOpenQuotes", "GetOpenTradeReports"),
+        *("GetAccountPositions", "GetUserAccounts", "GetAccounts", "GetInstruments"),
+    }
+)
 _ID_MAX: Final = 2**63 - 1
 
 
@@ -135,7 +140,8 @@ def _cancel_order(exchange: Exchange, caller: User, body: Body, now: float) -> s
 
 def _get_open_orders(exchange: Exchange, caller: User, body: Body, _: float) -> str:
     hidden = exchange.dialect.hides_quotes
-    orders = [o for o in exchange.open_orders(account=_looked_at(exchange, caller, body)) if not (hidden and o.quote)]
+    account = _looked_at(exchange, caller, body)
+    orders = [o for o in exchange.open_orders(account=account) if not (hidden and o.beside)]
     rows = [o.short() for o in orders] if exchange.short_rows else [o.full() for o in orders]
     return f"[{','.join(rows)}]"
 
@@ -234,10 +240,66 @@ def _decimal(body: Body, key: str) -> Decimal:
     return Decimal(value)
 
 
+def _get_open_quotes(exchange: Exchange, caller: User, body: Body, _: float) -> str:
+    """An object whose sides may be null, in camelCase and with integer enumerations whatever the dialect."""
+    account, instrument = needed(body, "AccountId"), needed(body, "InstrumentId")
+    if not caller.may_quote(account):
+        raise Refused(20)
+    if account not in exchange.accounts or instrument not in exchange.instruments:
+        raise Refused(104)
+    rows = [side.short() if side is not None else "null" for side in exchange.quotes.shown(account, instrument)]
+    return '{{"bid":{},"ask":{}}}'.format(*tuple(rows))
+
+
+def _get_open_trade_reports(exchange: Exchange, caller: User, body: Body, _: float) -> str:
+    account = _looked_at(exchange, caller, body)
+    reports = [o for o in exchange.open_orders(account=account) if o.order_type is OrderType.BlockTrade]
+    return "[" + ",".join(o.full() for o in reports) + "]"
+
+
+def _create_quote(exchange: Exchange, caller: User, body: Body, now: float) -> str:
+    account, instrument = needed(body, "AccountId"), needed(body, "InstrumentId")
+    if not caller.may_quote(account):
+        raise Refused(20)
+    if account not in exchange.accounts or instrument not in exchange.instruments:
+        raise Refused(104)
+    numbers = {key: _decimal(body, key) for key in ("Bid", "BidQty", "Ask", "AskQty")}
+    if min(numbers.values()) <= 0:
+        raise Refused(100)
+    exchange.quotes.place(
+        account,
+        caller.user_id,
+        instrument,
+        now,
+        bid=(numbers["BidQty"], numbers["Bid"]),
+        ask=(numbers["AskQty"], numbers["Ask"]),
+    )
+    return both_sides(RECEIVED, RECEIVED)
+
+
+def _cancel_quote(exchange: Exchange, caller: User, body: Body, now: float) -> str:
+    """By both ids. Without an account the caller's first one is meant, without an instrument any."""
+    sides = []
+    account = _identifier(body, "AccountId") or min(caller.accounts, default=0)
+    instrument = _identifier(body, "InstrumentId")
+    for quote in (needed(body, "BidQuoteId"), needed(body, "AskQuoteId")):
+        try:
+            exchange.quotes.cancel(caller, now=now, order_id=quote, account=account, instrument=instrument)
+        except Refused as error:
+            sides.append(refusal(error.code, error.detail))
+        else:
+            sides.append(RECEIVED)
+    return both_sides(*sides)
+
+
 _HANDLERS: Final[Mapping[str, Handler]] = {
     "CancelAllOrders": _cancel_all_orders,
     "CancelOrder": _cancel_order,
     "GetOpenOrders": _get_open_orders,
+    "GetOpenQuotes": _get_open_quotes,
+    "GetOpenTradeReports": _get_open_trade_reports,
+    "CreateQuote": _create_quote,
+    "CancelQuote": _cancel_quote,
     "GetOrderStatus": _get_order_status,
     "GetUserAccounts": _get_user_accounts,
     "GetAccounts": _get_accounts,

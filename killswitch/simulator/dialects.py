@@ -34,7 +34,7 @@ class Dialect:
     lists_accounts: bool
     """GetAccounts exists."""
     hides_quotes: bool
-    """GetOpenOrders leaves quotes out, and CancelAllOrders doesn't take them."""
+    """GetOpenOrders leaves quotes and block trades out, and CancelAllOrders doesn't take them."""
     short_events: bool
     """OrderStateEvent has fourteen fields and doesn't say who entered the order."""
     camel_sign_in: bool

@@ -20,6 +20,7 @@ from killswitch.simulator.log import Ending, Log
 from killswitch.simulator.market import Market
 from killswitch.simulator.orders import Order, OrderState, OrderType, Side
 from killswitch.simulator.positions import ZERO, Instrument, Positions
+from killswitch.simulator.quotes import Quotes
 from killswitch.simulator.traders import Placement, Traders
 
 if TYPE_CHECKING:
@@ -53,18 +54,21 @@ class Exchange:
         dialect: Dialect = DIALECTS["v2"],
         version: str | None = None,
         nameless_every: int = 0,
+        spares_quotes: bool | None = None,
     ) -> None:
         """`cancel_rate` in orders a second, None for no limit; `wall_at_zero_ms`: wall clock at time 0.
 
         `version`: what GetOMSVersion says, "" for a server without that call; None: the dialect's own.
         `nameless_every`: each so many-th order is shown as entered by user 0 with no name; 0: none is.
-        `two_factor_calls`: calls that are refused without a code.
+        `two_factor_calls`: calls that are refused without a code. `spares_quotes`: CancelAllOrders leaves quotes and
+        block trades alone; None: as the dialect does, which spares what it doesn't list.
         """
         self.oms_id = oms_id
         self.dialect = dialect
         self.version = dialect.version if version is None else version
         self.nameless_every = nameless_every
         self.two_factor_calls = tuple(name.lower() for name in two_factor_calls)
+        self.spares_quotes = dialect.hides_quotes if spares_quotes is None else spares_quotes
         self.cancels = CancelQueue(cancel_rate, cancel_latency_s)
         self.wall_at_zero_ms = wall_at_zero_ms
         self.short_rows = short_rows
@@ -76,6 +80,7 @@ class Exchange:
         self.positions = Positions(oms_id)
         self.market = Market(oms_id)
         self.orders: dict[int, Order] = {}
+        self.quotes = Quotes(self)
         self.log = Log()
         self.wake: Callable[[], None] = lambda: None
         """Called when an event waits or `due()` may have changed."""
@@ -269,7 +274,7 @@ class Exchange:
         taken = [
             o
             for o in self._candidates(account)
-            if row.matches(o, user, account, instrument) and not (o.quote and self.dialect.hides_quotes)
+            if row.matches(o, user, account, instrument) and not (o.beside and self.spares_quotes)
         ]
         fault = self.faults.take(Stragglers)
         if fault is not None:

@@ -273,7 +273,10 @@ async def serve_forever(options: SimulatorOptions, say: Callable[[str], None] = 
         say(f"dialect {options.dialect}")
         say(f"accounts {', '.join(map(str, sim.exchange.accounts))}")
         say(f"users {', '.join(f'{u.user_id} ({u.name})' for u in sim.exchange.users.values())}")
-        say(f"open orders {len(sim.exchange.open_ids())}")
+        standing = sim.exchange.open_orders()
+        say(f"open orders {sum(not order.beside for order in standing)}")
+        if options.quotes or options.block_trades:
+            say(f"quotes {options.quotes}, block trades {options.block_trades}")
         if not options.api_key:
             say(f"user_id {user.user_id}")
             say(f"api_key {user.api_key}")

@@ -66,6 +66,7 @@ class OrderType(IntEnum):
     StopLimit = 4
     TrailingStopMarket = 5
     TrailingStopLimit = 6
+    BlockTrade = 7
 
 
 class OrderState(IntEnum):
@@ -118,6 +119,11 @@ class Order:
     @property
     def open(self) -> bool:
         return self.state is OrderState.Working
+
+    @property
+    def beside(self) -> bool:
+        """A quote's side or a block trade: what newer servers leave out of their lists of orders."""
+        return self.quote or self.order_type is OrderType.BlockTrade
 
     def _values(self) -> dict[str, object]:
         executed = self.executed

@@ -14,6 +14,8 @@ OPERATOR: Final = "Operator"
 """The venue's operator: any account, any user's order."""
 READ_ONLY: Final = "AccountReadOnly"
 """Looking at associated accounts, nothing else."""
+MARKET_MAKER: Final = "MarketMaker"
+"""Quotes, on the accounts that the user is associated with."""
 WHOLE_OMS: Final = "CancelEveryOrder"
 """The "special permission" that CancelAllOrders wants when neither UserId nor AccountId is given."""
 
@@ -42,6 +44,9 @@ class User:
 
     def may_look(self, account: int) -> bool:
         return self.may_trade(account) or (READ_ONLY in self.permissions and account in self.accounts)
+
+    def may_quote(self, account: int) -> bool:
+        return self.operator or (MARKET_MAKER in self.permissions and account in self.accounts)
 
     def may_cancel_order(self, account: int, entered_by: int, *, association_is_enough: bool = False) -> bool:
         """Only a venue operator can cancel orders for another user or account ("CancelOrder").

@@ -19,7 +19,8 @@ from killswitch.simulator.exchange import Exchange
 from killswitch.simulator.faults import Fault, Faults
 from killswitch.simulator.orders import Side
 from killswitch.simulator.positions import Instrument
-from killswitch.simulator.users import OPERATOR, TRADING, WHOLE_OMS, User
+from killswitch.simulator.quotes import deal_out
+from killswitch.simulator.users import MARKET_MAKER, OPERATOR, TRADING, WHOLE_OMS, User
 
 OPERATOR_ID: Final = 1
 _FIRST_ACCOUNT: Final = 14
@@ -48,6 +49,12 @@ class SimulatorOptions:
     instruments: tuple[int, ...] = (25, 26)
     orders: int = 0
     """Open orders at the start, dealt out over accounts, users and instruments in turn."""
+    quotes: int = 0
+    """Open quotes at the start, dealt out likewise; each is a bid and an ask. The traders may quote then."""
+    block_trades: int = 0
+    """Open reports of block trades at the start."""
+    spares_quotes: bool | None = None
+    """CancelAllOrders leaves quotes and block trades alone; None: as servers of the dialect do."""
     api_user: int = OPERATOR_ID
     """Whose key `api_key` and `api_secret` are."""
     api_key: str = field(default="", repr=False)
@@ -93,6 +100,7 @@ def build(options: SimulatorOptions, *, now: float = 0.0, wall_at_zero_ms: int =
         dialect=DIALECTS[options.dialect],
         version=options.version,
         nameless_every=options.nameless_every,
+        spares_quotes=options.spares_quotes,
         **first_id,
     )
     for account in accounts:
@@ -101,11 +109,13 @@ def build(options: SimulatorOptions, *, now: float = 0.0, wall_at_zero_ms: int =
         exchange.add_instrument(_instrument(instrument, number))
     _add_user(exchange, options, OPERATOR_ID, frozenset(), frozenset({OPERATOR, TRADING, WHOLE_OMS}))
     for trader in traders:
-        _add_user(exchange, options, trader, frozenset(accounts), frozenset({TRADING}))
+        may = frozenset({TRADING, MARKET_MAKER} if options.quotes else {TRADING})
+        _add_user(exchange, options, trader, frozenset(accounts), may)
     places = cycle(product(accounts, traders, options.instruments))
     for number, (account, user, instrument) in zip(range(options.orders), places, strict=False):
         side = Side.Sell if number % 2 else Side.Buy
         exchange.place(account=account, user=user, instrument=instrument, side=side, now=now)
+    deal_out(exchange, accounts, traders, now=now, quotes=options.quotes, block_trades=options.block_trades)
     exchange.take_events()
     for fault in options.faults:
         faults.inject(fault)
@@ -142,6 +152,8 @@ def _check(options: SimulatorOptions, accounts: tuple[int, ...], traders: tuple[
         raise WorldError("the rate of cancels must be above 0")
     if options.nameless_every < 0:
         raise WorldError("every how many-th order has no name can't be below 0")
+    if options.quotes < 0 or options.block_trades < 0:
+        raise WorldError("quotes and block trades can't be below 0")
     if options.orders < 0 or options.cancel_latency_s < 0 or options.failed_logins < 1:
         raise WorldError("orders and latency can't be below 0, and a login may fail at least once")
 

@@ -146,9 +146,12 @@ def get_account_positions(oms_id: int, account: int) -> Request:
     return _request("GetAccountPositions", {"OMSId": _id("OMSId", oms_id), "AccountId": _id("AccountId", account)})
 
 
-def get_instruments(oms_id: int) -> Request:
-    """Answered by an array of all instruments."""
-    return _request("GetInstruments", {"OMSId": _id("OMSId", oms_id)})
+def get_instruments(oms_id: int, *, inactive: bool = False, dialect: Dialect = Dialect.V2) -> Request:
+    """Answered by an array of instruments. v4 tells only the active ones, unless it is asked for both."""
+    body: dict[str, int | str] = {"OMSId": _id("OMSId", oms_id)}
+    if inactive and dialect is Dialect.V4:
+        body["InstrumentState"] = "both"
+    return _request("GetInstruments", body)
 
 
 def subscribe_level1(oms_id: int, instrument: int) -> Request:

@@ -102,6 +102,18 @@ def read_answer(frame: Frame) -> Answer:
     return _generic(Fields(body), frame.m)
 
 
+def answer_within(body: object, frame: Frame) -> Answer:
+    """A generic answer that stands within another one; some versions print it there as text of its own."""
+    if isinstance(body, str):
+        try:
+            body = load(body)
+        except ProtocolError:
+            return _without_code(str(body))
+    if not isinstance(body, dict):
+        return Answer(AnswerKind.UNCLEAR, "other", text="no generic answer")
+    return _generic(Fields(body), frame.m)
+
+
 def _without_code(text: str) -> Answer:
     line = as_text(text)
     kind = AnswerKind.REFUSED if _wants_second_factor(text) else AnswerKind.UNCLEAR
