@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.dialects import POOREST, Dialect, poorest
 from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain.sightings import Sightings
 from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ class Book:
         self.sessions: Table[int, Session] = Table(undo)
         self.calls: Table[int, Call] = Table(undo)
         self.listed: Table[tuple[str, int], Listed] = Table(undo)
-        self.working: Table[tuple[str, int, int], int] = Table(undo)
-        """Orders seen by event in latched accounts: (oms, account, order) -> the next call's number then."""
+        self.sightings = Sightings(undo)
         self.users: Table[tuple[str, int], tuple[int, frozenset[int]]] = Table(undo)
         """(oms, user) -> the call that listed the user's accounts, and the accounts."""
         self._extra: Table[str, frozenset[int]] = Table(undo)
@@ -207,8 +207,9 @@ class Book:
         """The OMS is configured no more; its sessions and calls are over."""
         for of_oms in (self._extra, self._buckets):
             of_oms.pop(oms)
-        for of_account in (self.listed, self.working, self.users):
+        for of_account in (self.listed, self.users):
             of_account.drop(lambda key: key[0] == oms)
+        self.sightings.forget(oms)
 
     def known_accounts(self, oms: str) -> tuple[int, ...]:
         """All accounts of an OMS that we were told of or met."""
@@ -246,9 +247,7 @@ class Book:
         before = self.listed.get((call.oms, account))
         if before is None or before.call < call.number:
             self.listed[call.oms, account] = listed
-        for key, seen in self.working.items():
-            if key[0] == call.oms and key[1] == account and seen <= call.number:
-                del self.working[key]
+            self.sightings.listed(call.oms, account, before, listed)
         return listed
 
     def knows_order(self, oms: str, order: Order) -> bool:
@@ -256,7 +255,7 @@ class Book:
         if order.order_id is None:
             return False
         listed = self.listed.get((oms, order.account))
-        return (oms, order.account, order.order_id) in self.working or (
+        return (oms, order.account, order.order_id) in self.sightings.working or (
             listed is not None and order.order_id in listed.ids
         )
 

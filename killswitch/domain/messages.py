@@ -1142,12 +1142,16 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Orders that appeared in a latched scope after it was confirmed: late arrivals, each named once."""
+    """Orders that appeared in a latched scope after it was confirmed: late arrivals, each named once.
+
+    `users`: who entered each of them; None: nobody knows.
+    """
 
     trip: str
     oms: str
     account: int
     orders: tuple[int, ...]
+    users: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

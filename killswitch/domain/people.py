@@ -25,7 +25,7 @@ from killswitch.domain.trips import (
     Trip,
     Verdict,
 )
-from killswitch.domain.undo import Table
+from killswitch.domain.undo import Recent
 
 if TYPE_CHECKING:
     from killswitch.domain.life import Life
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 STUCK_S: Final = 5.0
 """A cancel that later calls overtook and that is still unanswered after this will not be answered any more."""
+ENDED_MAX: Final = 100_000
+"""Trips that ended since the start and are remembered. Beyond it the oldest is forgotten: should a broker still hold
+it then, though it was told to clear it at the reset, it is latched again, as one that no journal knows.
+"""
 
 
 class People:
@@ -45,7 +49,7 @@ class People:
         self._parts = parts
         self._life = life
         self._ended_before = ended
-        self._ended: Table[str, bool] = Table(parts.undo)
+        self._ended: Recent[str, bool] = Recent(parts.undo, ENDED_MAX)
 
     def trip_requested(self, event: TripRequested, now: float) -> None:
         used = self._parts.desk.before(event.id)

@@ -21,7 +21,7 @@ from killswitch.domain.scope import EVERY, Holds, Scope
 from killswitch.domain.sweep import Found, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
 from killswitch.domain.undo import Table
-from killswitch.domain.witness import Witness
+from killswitch.domain.witness import Witness, named
 
 if TYPE_CHECKING:
     from killswitch.domain.book import Book, Call, Session
@@ -147,7 +147,7 @@ class Sweeper:
             if not found.count:
                 continue
             if listed.call >= trip.sweep.mark:
-                self.witness.late(trip, account, found.sure, event.wall)
+                self.witness.late(trip, account, (*found.sure, *found.maybe), event.wall)
             self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, empties=0, sighted=self.book.next_call))
             if trip.state is State.CONFIRMED:
                 self.changes.append((trip.id, Input.SIGHTED, f"{found.count} orders in a list of account {account}"))
@@ -197,6 +197,8 @@ class Sweeper:
     def order_working(self, oms: str, order: Order, now: float, wall: float) -> bool:
         """A working order was seen by event. True: a latched scope may hold it."""
         self.met(oms, order.account, now)
+        if not self.book.sightings.is_news(oms, order):
+            return False
         touched = False
         known = self.book.knows_order(oms, order)
         for trip in self.evidence.latched(oms):
@@ -208,18 +210,16 @@ class Sweeper:
             self.trips[trip.id] = trip
             self.witness.late(trip, order.account, (order,), wall)
             if trip.state is State.CONFIRMED:
-                text = f"order {order.order_id} of account {order.account} works"
-                self.changes.append((trip.id, Input.SIGHTED, text))
+                self.changes.append((trip.id, Input.SIGHTED, f"{named(order)} of account {order.account} works"))
             elif not known:
                 self.lanes.press(trip, by_person=False)
-        if touched and order.order_id is not None:
-            self.book.working[oms, order.account, order.order_id] = self.book.next_call
+        if touched:
+            self.book.sightings.worked(oms, order, self.book.next_call)
         return touched
 
     def order_ended(self, oms: str, order: Order, now: float) -> None:
         self.met(oms, order.account, now)
-        if order.order_id is not None:
-            self.book.working.pop((oms, order.account, order.order_id))
+        self.book.sightings.ended(oms, order, self.book.next_call)
 
     def met(self, oms: str, account: int, now: float) -> None:
         """An account was seen. One that nobody had told us of joins the scopes that hold every account."""

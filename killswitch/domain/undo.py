@@ -7,7 +7,7 @@ Agenda; when anything raises in the middle, `rollback` puts back what was there.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -93,6 +93,33 @@ class Table(Generic[K, V]):
                 held.pop(key, None)
             else:
                 held[key] = before
+
+        self._undo.note(back)
+
+
+class Recent(Table[K, V]):
+    """A table that holds so many at most: what is put in beyond that pushes out what was put in first.
+
+    For what may be forgotten; whoever makes one says what happens then. Setting a key again leaves it its place.
+    """
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, undo: Undo, limit: int) -> None:
+        super().__init__(undo)
+        self._held = OrderedDict()  # takes its first out without looking for it; a dict would look longer and longer
+        self._limit = limit
+
+    def __setitem__(self, key: K, value: V) -> None:
+        super().__setitem__(key, value)
+        if len(self._held) <= self._limit:
+            return
+        held = cast("OrderedDict[K, V]", self._held)
+        oldest, gone = held.popitem(last=False)
+
+        def back() -> None:
+            held[oldest] = gone
+            held.move_to_end(oldest, last=False)
 
         self._undo.note(back)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import Arrived, Called, Looked
 from killswitch.domain.trips import State
-from killswitch.domain.undo import Table
+from killswitch.domain.undo import Recent, Table
 
 if TYPE_CHECKING:
     from killswitch.domain.book import Call, Listed
@@ -18,12 +18,25 @@ if TYPE_CHECKING:
     from killswitch.domain.undo import Undo
 
 
+NAMED_MAX: Final = 50_000
+"""Late arrivals that are remembered as named. Beyond it the oldest is forgotten: seen again, it is named again."""
+LATE_SHOWN: Final = 20
+LATE_DETAILED_MAX: Final = 1000
+"""Late arrivals of one look that an event names, in its sentence and in its detail. The journal names all."""
+
+
+def named(order: Order) -> str:
+    """An order and who entered it, for people."""
+    by = "an unknown user" if order.entered_by is None else f"user {order.entered_by}"
+    return f"{'an order without an id' if order.order_id is None else f'order {order.order_id}'} by {by}"
+
+
 class Witness:
     """Writes down what a sweep did and saw; decides nothing."""
 
     def __init__(self, evidence: Evidence, outbox: Outbox, undo: Undo) -> None:
         self._evidence, self._outbox = evidence, outbox
-        self._named: Table[tuple[str, int], bool] = Table(undo)
+        self._named: Recent[tuple[str, int], bool] = Recent(undo, NAMED_MAX)
         self._digests: Table[tuple[str, int], str] = Table(undo)
 
     def called(self, call: Call, what: str, text: str = "", *, wall: float) -> None:
@@ -35,15 +48,21 @@ class Witness:
         """Late arrivals, each named once."""
         if not trip.confirmed_once:
             return
-        new = tuple(o.order_id for o in orders if o.order_id is not None and (trip.id, o.order_id) not in self._named)
+        ids: list[int] = []
+        new: list[Order] = []
+        for order in orders:
+            if order.order_id is not None and (trip.id, order.order_id) not in self._named:
+                self._named[trip.id, order.order_id] = True
+                ids.append(order.order_id)
+                new.append(order)
         if not new:
             return
-        for order in new:
-            self._named[trip.id, order] = True
-        n = self._outbox.record(Arrived(trip.id, trip.scope.oms, account, new), wall)
-        shown = ", ".join(str(o) for o in new[:20]) + (" and more" if len(new) > 20 else "")
-        text = f"{len(new)} late: account {account}, order {shown}"
-        self._outbox.event("late_arrival", text, wall, trip=trip.id, detail={"orders": list(new[:1000])}, n=n)
+        users = tuple(order.entered_by for order in new)
+        n = self._outbox.record(Arrived(trip.id, trip.scope.oms, account, tuple(ids), users), wall)
+        more = f" and {len(new) - LATE_SHOWN} more" if len(new) > LATE_SHOWN else ""
+        text = f"{len(new)} late: account {account}, {', '.join(map(named, new[:LATE_SHOWN]))}{more}"
+        detail = {"account": account, "orders": ids[:LATE_DETAILED_MAX], "users": users[:LATE_DETAILED_MAX]}
+        self._outbox.event("late_arrival", text, wall, trip=trip.id, detail=detail, n=n)
 
     def listed(self, call: Call, account: int, listed: Listed, wall: float) -> None:
         """The first list of a sweep in full, then a count and a hash whenever it changed, the empty one in full."""
