@@ -96,6 +96,8 @@ class Book:
         self.sightings = Sightings(undo)
         self.users: Table[tuple[str, int], tuple[int, frozenset[int]]] = Table(undo)
         """(oms, user) -> the call that listed the user's accounts, and the accounts."""
+        self.narrowed: Table[str, str] = Table(undo)
+        """OMS -> why it is told an account and nothing else, whatever it says that it is."""
         self._extra: Table[str, frozenset[int]] = Table(undo)
         self._buckets: Table[str, Bucket] = Table(undo)
         self._numbers: Table[str, int] = Table(undo)
@@ -114,7 +116,14 @@ class Book:
         told = [session.dialect for session in self.sessions.values() if session.oms == oms]
         if site is not None and site.dialect is not None:
             told.append(site.dialect)
-        return poorest(told)
+        return POOREST if oms in self.narrowed else poorest(told)
+
+    def narrow(self, oms: str, why: str) -> None:
+        """The OMS's cancels go wider than they say: no id but the account is said to it any more."""
+        self.narrowed[oms] = why
+        for held in self.sessions.values():
+            if held.oms == oms:
+                self.sessions[held.number] = replace(held, dialect=POOREST)
 
     # --- sessions and calls
 
@@ -125,7 +134,7 @@ class Book:
         """
         site = self.sites.get(session.oms)
         configured = None if site is None else site.dialect
-        found = dialect or configured or POOREST
+        found = POOREST if session.oms in self.narrowed else dialect or configured or POOREST
         for held in self.sessions.values():
             if held.oms == session.oms and poorest((held.dialect, found)) is not held.dialect:
                 self.sessions[held.number] = replace(held, dialect=found)
@@ -257,6 +266,16 @@ class Book:
         listed = self.listed.get((oms, order.account))
         return (oms, order.account, order.order_id) in self.sightings.working or (
             listed is not None and order.order_id in listed.ids
+        )
+
+    def as_listed(self, oms: str, order: Order) -> Order:
+        """The order with what its account's latest list knew of it, where the order itself doesn't say it."""
+        listed = self.listed.get((oms, order.account))
+        if None not in (order.entered_by, order.instrument) or listed is None or order.order_id not in listed.ids:
+            return order
+        row = next(row for row in listed.orders if row.order_id == order.order_id)
+        return replace(
+            order, entered_by=order.entered_by or row.entered_by, instrument=order.instrument or row.instrument
         )
 
     # --- the budget of calls

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.dialects import narrowest
+from killswitch.domain.dialects import can_say, narrowest
 from killswitch.domain.messages import CancelAllOrders, CancelOrder, Withdraw
 from killswitch.domain.scope import EVERY, Scope, covering, outermost
 from killswitch.domain.sweep import SINGLES_MAX
@@ -186,6 +186,14 @@ class Lanes:
         lane = self._lanes.get(call.scope)
         if lane is not None and call.order_id is None:
             self._lanes[call.scope] = replace(lane, unclear=0, unsure=False)
+
+    def unsay(self, oms: str) -> None:
+        """The OMS heeds other ids than before: what waits to be written and might be ignored in part leaves no more."""
+        dialect = self._book.dialect(oms)
+        waiting = (call for call in self._natives_under_way(oms) if call.sent_at is None)
+        doomed = tuple(call.number for call in waiting if not can_say(dialect, call.scope, whole_oms=True))
+        if doomed:
+            self._outbox.put(Withdraw(oms, doomed))
 
     def lost(self, call: Call, now: float) -> None:
         """A native cancel left no more, or its session went: another must, after a breath."""

@@ -1172,6 +1172,14 @@ class HeartArmed:
     feed: str
 
 
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """A server took more than it was asked to: the fold keeps it, and its OMS is told an account and nothing else."""
+
+    oms: str
+    why: str
+
+
 RecordBody: TypeAlias = (
     Started
     | Reloaded
@@ -1191,6 +1199,7 @@ RecordBody: TypeAlias = (
     | ShadowFound
     | ShadowEnded
     | HeartArmed
+    | Narrowed
 )
 
 
@@ -1236,3 +1245,4 @@ class Restored:
     kept: tuple[Keep, ...] = ()
     wall: float = 0.0
     hearts: tuple[tuple[str, str], ...] = ()  # (rule, feed) of each dead-man that was armed by a beat
+    narrowed: tuple[tuple[str, str], ...] = ()  # (OMS, why) of each that took more than it was asked to

@@ -35,6 +35,8 @@ class Parts:
         self.agenda = Agenda(self.undo)
         self.outbox = Outbox(self.undo, restored.next_n)
         self.book = Book(self.standing, self.undo)
+        for oms, why in restored.narrowed:
+            self.book.narrow(oms, why)
         self.trips: Table[str, Trip] = Table(self.undo)
         self.sweeper = Sweeper(
             self.book,

@@ -52,7 +52,8 @@ class Picture:
     @property
     def notes(self) -> tuple[str, ...]:
         """What people must hear beside what is said elsewhere: shadow, as it is now, and what the start found."""
-        return (*notes_of(self._parts.settings, len(self._parts.trips)), *self._notes)
+        narrowed = [why for oms, why in self._parts.book.narrowed.items() if oms in self._parts.book.sites]
+        return (*notes_of(self._parts.settings, len(self._parts.trips)), *narrowed, *self._notes)
 
     def view(self, now: float) -> View:
         """All that can be seen from outside, as it is at `now`."""

@@ -21,6 +21,7 @@ from killswitch.domain.scope import EVERY, Holds, Scope
 from killswitch.domain.sweep import Found, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
 from killswitch.domain.undo import Table
+from killswitch.domain.wider import Wider
 from killswitch.domain.witness import Witness, named
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Sweeper:
         self.evidence = Evidence(book, trips, undo)
         self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, standing=standing)
         self.witness = Witness(self.evidence, outbox, undo)
+        self.wider = Wider(book, outbox, undo)
         self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
     def fresh(self, now: float, *, keep: Sweep | None = None) -> Sweep:
@@ -92,6 +94,7 @@ class Sweeper:
         if not call.cancels:
             return
         self.witness.called(call, "sent", wall=wall)
+        self.wider.sent(call, now)
         for trip in self.evidence.latched(call.oms):
             if not trip.scope.meets(call.scope):
                 continue
@@ -254,9 +257,12 @@ class Sweeper:
 
     def advance(self, oms: str, now: float, wall: float) -> None:
         """Do whatever the facts ask for now: cancels first, then judge rounds, then lists."""
-        for trip in self.evidence.replanned(oms):
+        replanned = self.evidence.replanned(oms)
+        if replanned:
+            self.lanes.unsay(oms)
+        for trip in replanned:
             self.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self.book.next_call, now))
-            self.changes.append((trip.id, Input.BLIND, "a sign-in showed another dialect, which needs another plan"))
+            self.changes.append((trip.id, Input.BLIND, "the OMS heeds other ids than before, which needs another plan"))
         session = self.book.session_for(oms)
         if session is None:
             return

@@ -219,6 +219,8 @@ class KillSwitch:
                     self._parts.stir.add(event.oms)
                 self._alarms.watched(event, now)
             case OrderEnded():
+                if self._parts.sweeper.wider.ended(event, now):
+                    self._parts.stir.add(event.oms)
                 self._parts.sweeper.order_ended(event.oms, event.order, now)
                 self._alarms.watched(event, now)
             case CancelRejected():

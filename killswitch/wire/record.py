@@ -24,6 +24,7 @@ from killswitch.domain.messages import (
     HeartArmed,
     LatchedTrip,
     Moved,
+    Narrowed,
     Record,
     RecordBody,
     Restored,
@@ -109,7 +110,8 @@ _NAMES: Final = {body: kind for kind, body in _BODIES.items()}
 # messages.py imports Scope for type checkers only, so the hints need to be told of it.
 _HINTS: Final = {body: get_type_hints(body, vars(messages), {"Scope": Scope}) for body in _NAMES}
 _FOLDED: Final = frozenset(
-    _NAMES[body] for body in (Tripped, CauseAdded, Commanded, WasReset, Moved, ShadowTripped, ShadowEnded, HeartArmed)
+    _NAMES[body]
+    for body in (Tripped, CauseAdded, Commanded, WasReset, Moved, ShadowTripped, ShadowEnded, HeartArmed, Narrowed)
 )
 _lines: Final = msgspec.json.Decoder(_Line)
 
@@ -277,6 +279,7 @@ class _Fold:
         self._ended: set[str] = set()
         self._shadows: set[str] = set()
         self._hearts: dict[tuple[str, str], bool] = {}
+        self._narrowed: dict[str, str] = {}
         self._orphans: dict[str, int] = {}
         self._last = 0
         self._last_wall = 0.0
@@ -323,6 +326,8 @@ class _Fold:
                 self._shadow(body)
             case HeartArmed():
                 self._hearts[body.rule, body.feed] = True
+            case Narrowed():
+                self._narrowed[body.oms] = body.why
             case _:
                 pass
 
@@ -394,6 +399,7 @@ class _Fold:
             serial=self._serial,
             warnings=tuple(self._warnings),
             hearts=tuple(self._hearts),
+            narrowed=tuple(self._narrowed.items()),
             last_wall=self._last_wall,
         )
 

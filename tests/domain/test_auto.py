@@ -7,10 +7,20 @@ from dataclasses import replace
 import pytest
 
 from killswitch.domain.dialects import POOREST, Dialect, poorest
-from killswitch.domain.messages import CancelAllOrders, CancelOrder, Moved, SessionDown, SessionUp
+from killswitch.domain.messages import (
+    AnnounceEvent,
+    CancelAllOrders,
+    CancelOrder,
+    ListOpenOrders,
+    Moved,
+    OrderEnded,
+    SessionDown,
+    SessionUp,
+    Withdraw,
+)
 from killswitch.domain.scope import EVERY
 from killswitch.domain.settings import Settings
-from tests.domain.bench import SITE, Bench, order, scope
+from tests.domain.bench import SITE, Bench, fold_records, order, scope
 
 V2, V3, V4 = Dialect.V2, Dialect.V3, Dialect.V4
 AUTO = Settings(daemon="ks", boot="1", sites=(replace(SITE, dialect=None, gateways=("gw:1", "gw:2")),))
@@ -120,7 +130,7 @@ def test_a_second_session_that_is_poorer_narrows_what_leaves_on_the_first_at_onc
     bench.settle()
     assert users_told(bench) == []
     assert set(bench.orders) == {2}
-    assert any(moved.input == "blind" and "another dialect" in moved.why for moved in bench.bodies(Moved))
+    assert any(moved.input == "blind" and "other ids than before" in moved.why for moved in bench.bodies(Moved))
 
 
 def test_a_call_that_has_left_before_a_poorer_session_came_proves_nothing_of_the_new_plan():
@@ -188,3 +198,109 @@ def test_a_configured_dialect_is_never_widened_by_a_session():
     bench.settle()
     assert users_told(bench) == []
     assert set(bench.orders) == {2}
+
+
+# --- wider than asked
+
+
+def ended(bench: Gateways, held, state: str = "Canceled") -> None:
+    bench.orders.pop(held.order_id, None)
+    bench.tell(OrderEnded(wall=bench.wall, oms="prime", session=bench.session, order=held, state=state))
+
+
+def asked(covered=USER) -> Gateways:
+    """A v2 that was told a user, and has answered."""
+    bench = Gateways()
+    bench.up(V2)
+    bench.trip(covered)
+    while bench.step():
+        pass
+    return bench
+
+
+def test_another_users_order_that_ends_right_after_a_users_cancel_narrows_the_oms_for_good():
+    bench = asked()
+    ended(bench, order(2, user=40))
+    (said,) = [event.text for event in bench.of(AnnounceEvent) if event.kind == "wider_than_asked"]
+    assert said.startswith(
+        "OMS prime: wider than asked: order 2 of account 14 ended right after a cancel for prime: user"
+    )
+    assert said in bench.switch.view(bench.now).notes
+    assert bench.dialects() == {1: "v3"}
+    bench.forget_actions()
+    bench.working(order(3, user=37))
+    bench.settle()
+    bench.up(V2, "gw:2")
+    bench.working(order(4, user=37))
+    bench.settle()
+    assert users_told(bench) == []
+    assert [action.order_id for action in bench.of(CancelOrder)] == [3, 4]
+
+
+def test_what_narrowed_an_oms_is_still_known_after_a_restart():
+    bench = asked()
+    ended(bench, order(2, user=40))
+    again = Gateways(restored=fold_records(bench.records))
+    assert any("wider than asked" in note for note in again.switch.view(again.now).notes)
+    again.up(V2)
+    again.settle()
+    assert users_told(again) == []
+    assert again.dialects() == {1: "v3"}
+    assert set(again.orders) == {2}
+
+
+def test_an_event_that_names_no_user_is_judged_by_the_list():
+    bench = asked(scope(14, 37))
+    assert bench.of(ListOpenOrders)
+    ended(bench, order(2, user=None))
+    assert bench.dialects() == {1: "v3"}
+
+
+def test_another_instruments_order_tells_the_same():
+    bench = Gateways()
+    bench.up(V4)
+    bench.orders[3] = order(3, instrument=26)
+    bench.trip(INSTRUMENT)
+    while bench.step():
+        pass
+    ended(bench, bench.orders[3])
+    assert bench.dialects() == {1: "v3"}
+
+
+@pytest.mark.parametrize(
+    ("covered", "held", "state", "after_s"),
+    [
+        (USER, order(3, user=37), "Canceled", 0.0),  # that is what was asked
+        (USER, order(3, user=None), "Canceled", 0.0),  # nobody knows whose it was
+        (USER, order(2, user=40), "FullyExecuted", 0.0),
+        (USER, order(2, user=40), "Canceled", 1.1),  # he did it himself
+        (scope(14, 37), order(3, account=15, user=40), "Canceled", 0.0),  # another account's: no key explains it
+        (scope(14), order(3, account=15, user=40), "Canceled", 0.0),
+    ],
+)
+def test_nothing_else_that_ends_narrows_anything(covered, held, state, after_s):
+    bench = asked(covered)
+    bench.tick(bench.now + after_s)
+    ended(bench, held, state)
+    assert bench.dialects() == {1: "v2"}
+    assert not [event for event in bench.of(AnnounceEvent) if event.kind == "wider_than_asked"]
+
+
+def test_an_order_that_another_cancel_of_ours_takes_is_not_held_against_this_one():
+    bench = Gateways()
+    bench.up(V2)
+    bench.trip(USER)
+    bench.trip(scope(14, 40), "t2")
+    while bench.step():
+        pass
+    ended(bench, order(2, user=40))
+    assert bench.dialects() == {1: "v2"}
+
+
+def test_a_cancel_that_isnt_written_yet_leaves_no_more_once_its_user_may_be_ignored():
+    bench = asked()
+    bench.trip(scope(15, 37), "t2")
+    waiting = users_told(bench)[-1]
+    ended(bench, order(2, user=40))
+    (withdrawn,) = bench.of(Withdraw)
+    assert withdrawn.calls == (waiting,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -111,3 +112,28 @@ async def test_a_configured_dialect_is_held_against_the_version_as_before(tmp_pa
         await house.start(ready=False)
         await house.event("sign_in_refused", "it says that it is version 4.3.65.1063")
         assert json.loads((await house.get("/readyz"))[1])["ready"] is False
+
+
+async def test_a_server_that_ignores_the_user_it_says_it_heeds_is_found_out_and_never_told_a_user_again(tmp_path):
+    async with house_of(tmp_path, "v2", "2.23.1") as house:
+        honest = house.sim.exchange.dialect
+        house.sim.exchange.dialect = replace(honest, honours=honest.honours - {"UserId"})
+        await house.start()
+        await house.trip("p-1", account=14, user=37)
+        said = await house.event(
+            "wider_than_asked", "account 14 ended right after a cancel for prime: account 14, user 37"
+        )
+        await house.confirmed("p-1")
+        assert cancelled(house) == {0, 1, 2, 3}
+        told = len(house.cancels())
+        await house.kill()
+        await house.start()
+        await house.confirmed("p-1")
+        assert said["text"] in (await house.state())["notes"]
+        assert await dialects(house) == ["v3"]
+        others = house.sim.place(account=14, user=40, instrument=25).order_id
+        late = house.sim.place(account=14, user=37, instrument=25).order_id
+        await until(lambda: late not in house.open(), "the late order is swept", shown=house.shown)
+        await house.confirmed("p-1")
+        assert others in house.open()
+        assert len(house.cancels()) == told

@@ -18,6 +18,7 @@ from killswitch.domain.messages import (
     LatchedTrip,
     Looked,
     Moved,
+    Narrowed,
     Noted,
     Record,
     RecordBody,
@@ -268,6 +269,11 @@ def test_a_dead_man_that_heard_a_beat_stays_armed_with_its_feed_each_named_once(
     assert fold(journal(*armed)).hearts == (("d", "heart"), ("d", "other"))
     rows = journal(*armed[:2])
     assert fold([spoilt(rows[0]), rows[1]]).hearts == (("d", "other"),)
+
+
+def test_an_oms_that_took_more_than_it_was_asked_to_is_remembered():
+    rows = journal(Narrowed("prime", "first"), Narrowed("other", "why"), Narrowed("prime", "again"))
+    assert fold(rows).narrowed == (("prime", "again"), ("other", "why"))
 
 
 def test_every_command_id_stays_used_with_its_first_answer():

@@ -148,10 +148,6 @@ class Hearts:
     def __contains__(self, rule: str) -> bool:
         return rule in self._rules
 
-    def minds(self, feed: str) -> bool:
-        """Whether any rule is on this feed as a whole."""
-        return feed in self._of_feed
-
     # --- what happens --------------------------------------------------------------------------------------
 
     def link_up(self, feed: str, now: float) -> None:
