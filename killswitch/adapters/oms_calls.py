@@ -59,8 +59,8 @@ def request_for(call: Call, oms_id: int, dialect: Dialect) -> alphapoint.Request
     match call:
         case CancelAllOrders(scope=scope):
             return alphapoint.cancel_all_orders(oms_id, scope, dialect=dialect)
-        case CancelOrder(account=account, order_id=order_id, client_order_id=client_order_id):
-            return alphapoint.cancel_order(oms_id, account, order_id, client_order_id, dialect=dialect)
+        case CancelOrder(account=account, order_id=order_id, client_order_id=client_order_id, fully=fully):
+            return alphapoint.cancel_order(oms_id, account, order_id, client_order_id, dialect=dialect, fully=fully)
         case CancelQuote(account=account, instrument=instrument, bid=bid, ask=ask):
             return cancel_quote(oms_id, account, instrument, bid, ask)
         case ListOpenOrders(account=account):

@@ -53,6 +53,7 @@ class Call:
     scope: Scope  # what a cancel can touch, or what is looked at
     order_id: int | None = None
     cancels: bool = False
+    fully: bool = False  # of a single cancel: it named the account too
     sent_at: float | None = None
     overdue: bool = False
 

@@ -95,14 +95,16 @@ def in_words(dialect: Dialect | None) -> str:
     return f"{dialect.value}, which is told {', '.join(said)}{one_by_one}"
 
 
-def narrowest(dialect: Dialect, scope: Scope, account: int, instrument: int | None) -> Scope | None:
+def narrowest(
+    dialect: Dialect, scope: Scope, account: int, instrument: int | None, *, refused: frozenset[Scope] = frozenset()
+) -> Scope | None:
     """The narrowest call inside `scope` that takes an order of it, resting there; None: none can be said.
 
-    `instrument`: None where it isn't known.
+    `instrument`: None where it isn't known. `refused`: calls that are no use.
     """
     on_account = replace(scope, account=account)
     tried = (on_account,) if instrument is None else (replace(on_account, instrument=instrument), on_account)
-    return next((call for call in tried if can_say(dialect, call, whole_oms=False)), None)
+    return next((c for c in tried if can_say(dialect, c, whole_oms=False) and c not in refused), None)
 
 
 def plan(
@@ -112,22 +114,26 @@ def plan(
     *,
     whole_oms: bool,
     refused: frozenset[Scope] = frozenset(),
+    by_order: bool = False,
 ) -> Plan:
     """One call for the scope where it can be said; else one per account; else order by order.
 
     `accounts`: those that a scope without an account may have orders on, as far as they are known. `refused`: calls
-    that the server has refused for good; they are not planned again but covered by what is narrower.
+    that the server has refused for good; they are not planned again but covered by what is narrower. `by_order`: it
+    refused the call itself, so that no form of it is worth a try.
     """
     if scope.account is not EVERY:
         accounts = (scope.account,)  # whatever else is known of the OMS
+    if by_order:
+        return Plan((), accounts, accounts)
     if can_say(dialect, scope, whole_oms=whole_oms) and scope not in refused:
         return Plan((scope,), (), accounts)
     calls: list[Scope] = []
-    by_order: list[int] = []
+    singly: list[int] = []
     for account in accounts:
         call = replace(scope, account=account)
         if can_say(dialect, call, whole_oms=False) and call not in refused:
             calls.append(call)
         else:
-            by_order.append(account)
-    return Plan(tuple(calls), tuple(by_order), accounts)
+            singly.append(account)
+    return Plan(tuple(calls), tuple(singly), accounts)

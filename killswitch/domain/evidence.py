@@ -47,7 +47,8 @@ class Evidence:
         whole_oms = site is None or site.whole_oms
         accounts, _ = self.accounts(trip)
         dialect = dialect or self._book.dialect(trip.scope.oms)
-        return plan(dialect, trip.scope, accounts, whole_oms=whole_oms, refused=trip.sweep.refused)
+        sweep = trip.sweep
+        return plan(dialect, trip.scope, accounts, whole_oms=whole_oms, refused=sweep.refused, by_order=sweep.by_order)
 
     def replanned(self, oms: str) -> tuple[Trip, ...]:
         """The trips that another dialect than before makes another plan for: what proved the old one proves nothing."""

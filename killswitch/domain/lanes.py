@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain.dialects import can_say, narrowest
+from killswitch.domain.dialects import Dialect, can_say, narrowest
 from killswitch.domain.messages import CancelAllOrders, CancelOrder, Withdraw
 from killswitch.domain.scope import EVERY, Scope, covering, outermost
 from killswitch.domain.sweep import SINGLES_MAX
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import Order
     from killswitch.domain.outbox import Outbox
     from killswitch.domain.standing import Standing
+    from killswitch.domain.sweep import Whose
     from killswitch.domain.trips import Trip
     from killswitch.domain.undo import Agenda, Undo
 
@@ -55,6 +56,8 @@ class Lanes:
         self._book, self._evidence, self._agenda, self._outbox = book, evidence, agenda, outbox
         self._standing = standing
         self._lanes: Table[Scope, Lane] = Table(undo)
+        self._singled: Table[tuple[str, int, int], float] = Table(undo)
+        """(OMS, account, order) -> when it was cancelled by its id last."""
 
     def press(self, trip: Trip, *, by_person: bool) -> None:
         """Send the scope's cancels again, at once when a person asks."""
@@ -112,22 +115,28 @@ class Lanes:
         """The single cancels were refused, and no narrower call is left: only the plan itself, from its beginning."""
         if not trip.sweep.singles_refused:
             return False
-        return not any(self._narrower(trip, order.account, (order,)) for order in orders)
+        return not any(
+            not trip.sweep.single_refused(order.account, order.entered_by)
+            or self._narrower(trip, order.account, (order,))
+            for order in orders
+        )
 
     def _narrower(self, trip: Trip, account: int, orders: tuple[Order, ...]) -> set[Scope]:
         """Native calls inside the scope, narrower than it, that hold these orders and were not refused."""
         dialect = self._book.dialect(trip.scope.oms)
-        instruments = {o.instrument for o in orders}
-        narrower = {narrowest(dialect, trip.scope, account, instrument) for instrument in instruments}
-        return {s for s in narrower if s is not None} - trip.sweep.refused - {trip.scope}
+        instruments, refused = {o.instrument for o in orders}, trip.sweep.refused
+        narrower = {narrowest(dialect, trip.scope, account, instrument, refused=refused) for instrument in instruments}
+        return {s for s in narrower if s is not None} - {trip.scope}
 
     def one_by_one(self, trip: Trip, account: int, orders: tuple[Order, ...], session: Session, now: float) -> int:
         """Cancel an account's stragglers by their ids; for many, or where that is refused, by narrower calls.
 
         Returns how many calls left or are under way for them.
         """
-        if len(orders) > SINGLES_MAX or trip.sweep.singles_refused:
-            narrower = self._narrower(trip, account, orders)
+        sweep = trip.sweep
+        denied = tuple(o for o in orders if sweep.single_refused(o.account, o.entered_by))
+        if denied or (len(orders) > SINGLES_MAX and not sweep.by_order):
+            narrower = self._narrower(trip, account, denied or orders)
             fresh = [s for s in sorted(narrower, key=str) if now >= (self._lanes.get(s) or Lane()).next_at]
             under_way = {c.scope for c in self._natives_under_way(trip.scope.oms)}
             for scope in fresh:
@@ -136,31 +145,54 @@ class Lanes:
                     lane = self._lanes[scope]
                     # Fruitless ones are not repeated before the stragglers had their turn.
                     self._lanes[scope] = replace(lane, next_at=now + 2 * self._standing.retry.max_s)
-            if fresh:
+            if fresh and not sweep.by_order:
                 return len(fresh)
-        ordered = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
-        named = [o for o in orders if o.order_id is not None or o.client_order_id is not None]
+        by_client_id = self._book.dialect(trip.scope.oms) is Dialect.V2
+        named = [o for o in orders if o.order_id is not None or (by_client_id and o.client_order_id is not None)]
         at_most = BATCH_MAX if account in self._evidence.plan(trip).by_order else SINGLES_MAX
-        for order in [o for o in named if o.order_id not in ordered][:at_most]:
-            touches = Scope(
-                oms=trip.scope.oms,
-                account=order.account,
-                user=order.entered_by or EVERY,
-                instrument=order.instrument or EVERY,
-            )
-            call = self._book.new_call(session, "CancelOrder", touches, now, cancels=True, order_id=order.order_id or 0)
-            self._outbox.put(
-                CancelOrder(
-                    call.number,
-                    session.number,
-                    trip.scope.oms,
-                    order.account,
-                    order.order_id,
-                    order.client_order_id,
-                )
-            )
-            self._agenda.set(("call", call.number), now + self._standing.retry.timeout_s)
+        for order in self._next_singles(trip, named, now)[:at_most]:
+            self._cancel_one(trip, order, session, now)
         return len(named)
+
+    def _next_singles(self, trip: Trip, orders: list[Order], now: float) -> list[Order]:
+        """Those whose turn it is: of a batch that is still being carried out none is cancelled again so soon."""
+        sweep, oms = trip.sweep, trip.scope.oms
+        ordered = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
+        turn: list[Order] = []
+        tried: set[Whose] = set()
+        for order in orders:
+            if order.order_id in ordered or sweep.single_refused(order.account, order.entered_by):
+                continue
+            at = self._singled.get((oms, order.account, order.order_id or 0))
+            if order.order_id is not None and at is not None and now - at < self._standing.retry.max_s:
+                continue
+            whose = sweep.doubted(order.account, order.entered_by)
+            if whose is None or whose not in tried:
+                turn.append(order)
+            if whose is not None:
+                tried.add(whose)
+        return turn
+
+    def _cancel_one(self, trip: Trip, order: Order, session: Session, now: float) -> None:
+        oms, fully = trip.scope.oms, trip.sweep.fully
+        touches = Scope(
+            oms=oms, account=order.account, user=order.entered_by or EVERY, instrument=order.instrument or EVERY
+        )
+        call = self._book.new_call(
+            session, "CancelOrder", touches, now, cancels=True, order_id=order.order_id or 0, fully=fully
+        )
+        self._outbox.put(
+            CancelOrder(
+                call.number, session.number, oms, order.account, order.order_id, order.client_order_id, fully=fully
+            )
+        )
+        self._agenda.set(("call", call.number), now + self._standing.retry.timeout_s)
+        self._singled[oms, order.account, order.order_id or 0] = now
+
+    def not_received(self, call: Call) -> None:
+        """A single cancel was refused, or nobody knows what became of it: its order's next turn needn't wait."""
+        if call.order_id is not None and isinstance(call.scope.account, int):
+            self._singled.pop((call.oms, call.scope.account, call.order_id))
 
     def _natives_under_way(self, oms: str) -> tuple[Call, ...]:
         everything = Scope(oms=oms, account=EVERY, user=EVERY, instrument=EVERY)
@@ -171,6 +203,7 @@ class Lanes:
         return any(not c.overdue for c in self._book.cancels_under_way(scope))
 
     def unclear(self, call: Call, now: float) -> None:
+        self.not_received(call)
         lane = self._lanes.get(call.scope)
         if lane is None or call.order_id is not None:
             return  # a straggler's turn comes again with the next round
@@ -197,6 +230,7 @@ class Lanes:
 
     def lost(self, call: Call, now: float) -> None:
         """A native cancel left no more, or its session went: another must, after a breath."""
+        self.not_received(call)
         lane = self._lanes.get(call.scope) if call.order_id is None else None
         if lane is not None:
             self._lanes[call.scope] = replace(lane, dirty=True, next_at=now + self._standing.retry.first_s)
@@ -219,6 +253,8 @@ class Lanes:
         for scope in self._lanes:
             if not any(other.covers(scope) for other in latched):
                 del self._lanes[scope]
+        if not any(other.oms == trip.scope.oms for other in latched):
+            self._singled.drop(lambda key: key[0] == trip.scope.oms)
         doomed = tuple(
             c.number
             for c in self._book.calls.values()

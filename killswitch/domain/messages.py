@@ -625,7 +625,10 @@ class CancelAllOrders:
 
 @dataclass(frozen=True, slots=True)
 class CancelOrder:
-    """One order. By OMSId + OrderId; without an order id by OMSId + AccountId + ClientOrderId."""
+    """One order. By OMSId + OrderId; without an order id by OMSId + AccountId + ClientOrderId.
+
+    `fully`: all that names it, though its order id would do, for a server that refused it by that alone.
+    """
 
     call: int
     session: int
@@ -633,6 +636,7 @@ class CancelOrder:
     account: int
     order_id: int | None
     client_order_id: int | None
+    fully: bool = False
 
 
 @dataclass(frozen=True, slots=True)

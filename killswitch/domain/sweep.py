@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.scope import Holds, Scope, covering
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 SINGLES_MAX: Final = 20
 """More stragglers than this on one account are not cancelled one by one while a narrower call is left."""
+Whose: TypeAlias = tuple[int, int | None]
+"""Account, and the user who entered the order; None: nobody knows."""
+ANYBODY: Final[Whose] = (0, None)
+"""Among refused single cancels: the call itself was refused, whosever the order."""
 FRUITLESS_MAX: Final = 2
 """Cancels without any effect, after which stragglers are cancelled one by one."""
 
@@ -52,10 +56,14 @@ class Sweep:
     not_before: float
     carried: frozenset[tuple[int, Scope]] = frozenset()
     refused: frozenset[Scope] = frozenset()
-    singles_refused: bool = False
+    by_order: bool = False  # CancelAllOrders itself was refused, whatever it names
+    singles_refused: frozenset[Whose] = frozenset()  # whose orders can't go singly
+    doubtful: frozenset[Whose] = frozenset()  # they couldn't before: one of each is tried at a time
+    fully: bool = False  # single cancels name the account too: the short form was refused
     singles_at: float = float("-inf")  # stragglers are cancelled one by one again from here on
     sighted: int = 0  # the next call's number when a list showed an order last: older lists make no empty round
-    refused_at: float = float("-inf")  # when anything was refused last
+    refused_at: float = float("-inf")  # when the first of all that was refused in this sweep was
+    ask_at: float = float("-inf")  # a list failed: what is missing is asked for from here on
     users_asked: int = 0  # the call that asks for the user's accounts
     users_settled: bool = False  # it was answered, one way or the other
     empties: int = 0
@@ -78,12 +86,26 @@ class Sweep:
         """Whether a list is evidence for the round under way."""
         return listed.call >= self.mark and listed.asked_at >= self.not_before and listed.session in proving
 
+    def single_refused(self, account: int, user: int | None) -> bool:
+        """Whether the cancel of a single order of theirs was refused."""
+        return ANYBODY in self.singles_refused or (account, user) in self.singles_refused
+
+    def doubted(self, account: int, user: int | None) -> Whose | None:
+        """Why of such orders only one at a time is tried; None: there is no reason."""
+        return next((whose for whose in (ANYBODY, (account, user)) if whose in self.doubtful), None)
+
     def touched(self, next_call: int, now: float) -> Sweep:
         """A cancel that could touch the scope was written, or an order in it was sighted: begin to count anew.
 
         Only what is asked from here on counts, on whichever session.
         """
-        return replace(self, mark=max(self.mark, next_call), empties=0, not_before=min(self.not_before, now))
+        return replace(
+            self,
+            mark=max(self.mark, next_call),
+            empties=0,
+            not_before=min(self.not_before, now),
+            ask_at=min(self.ask_at, now),
+        )
 
 
 def find(scope: Scope, orders: tuple[Order, ...], unreadable: int) -> Found:
@@ -128,7 +150,8 @@ def judge(sweep: Sweep, ids: frozenset[str], count: int, *, by_order: bool) -> t
         after = replace(sweep, previous=ids, previous_count=count)
         return Next.WAIT, after
     if sweep.previous is not None and count < sweep.previous_count:
-        return Next.WAIT, replace(sweep, previous=ids, previous_count=count, fruitless=0)
+        after = replace(sweep, previous=ids, previous_count=count, fruitless=0)
+        return (Next.SINGLES, replace(after, waits=0)) if by_order else (Next.WAIT, after)
     stuck = sweep.previous is not None and sweep.previous <= ids
     fruitless = sweep.fruitless + 1 if stuck else 0
     after = replace(sweep, previous=ids if by_order else None, previous_count=count, fruitless=fruitless)

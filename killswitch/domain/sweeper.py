@@ -17,6 +17,7 @@ from killswitch.domain.messages import (
     ListUserAccounts,
     Withdraw,
 )
+from killswitch.domain.refusals import Refusals
 from killswitch.domain.scope import EVERY, Holds, Scope
 from killswitch.domain.sweep import Found, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
@@ -59,14 +60,17 @@ class Sweeper:
         self.changes: list[Change] = []
         self.evidence = Evidence(book, trips, undo)
         self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, standing=standing)
+        self.refusals = Refusals(book, trips, self.evidence)
         self.witness = Witness(self.evidence, outbox, undo)
         self.wider = Wider(book, outbox, undo)
         self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
     def fresh(self, now: float, *, keep: Sweep | None = None) -> Sweep:
         """A sweep that begins now; what `keep` knows to be refused stays refused."""
-        refused = frozenset() if keep is None else keep.refused
-        return Sweep(began_call=self.book.next_call, mark=self.book.next_call, not_before=now, refused=refused)
+        sweep = Sweep(began_call=self.book.next_call, mark=self.book.next_call, not_before=now)
+        if keep is None:
+            return sweep
+        return replace(sweep, refused=keep.refused, by_order=keep.by_order, fully=keep.fully)
 
     def forget(self, trip: Trip) -> None:
         """The trip was reset: nothing of it may leave any more."""
@@ -331,27 +335,33 @@ class Sweeper:
             return
         if what is Next.CANCEL or ids - before:
             self.lanes.press(trip, by_person=False)
-        if what is Next.SINGLES and self.lanes.dead_end(trip, sure):
-            if now - sweep.refused_at >= REFUSED_AGAIN_S:
-                self.trips[trip.id] = replace(trip, sweep=self.fresh(now))
-                self.lanes.press(self.trips[trip.id], by_person=False)
-        elif what is Next.SINGLES and now >= sweep.singles_at:
-            sweep = replace(
-                sweep,
-                singles_at=now + self.lanes.backoff(sweep.waits),
-                # Narrower calls without effect must not keep the stragglers' own turn from ever coming again.
-                singles_refused=sweep.singles_refused and now - sweep.refused_at < REFUSED_AGAIN_S,
-            )
-            self.trips[trip.id] = replace(trip, sweep=sweep)
-            left = sum(
-                self.lanes.one_by_one(self.trips[trip.id], account, found.sure, session, now)
-                for account, found in founds
-            )
-            if not left:
-                self.lanes.press(trip, by_person=False)  # nothing can be named: the scope's own call again
+        if what is Next.SINGLES:
+            self._singles(trip, founds, session, now)
         if len(sure) < count:
             text = f"{count - len(sure)} orders can't be attributed to the scope; they are not cancelled"
             self.changes.append((trip.id, Input.OVERDUE, text))
+
+    def _singles(self, trip: Trip, founds: list[tuple[int, Found]], session: Session, now: float) -> None:
+        """Stragglers one by one, or by what is left where that was refused."""
+        sweep = trip.sweep
+        if self.lanes.dead_end(trip, [o for _, found in founds for o in found.sure]):
+            if now - sweep.refused_at >= REFUSED_AGAIN_S:
+                self.trips[trip.id] = replace(trip, sweep=replace(self.fresh(now), doubtful=sweep.singles_refused))
+            # What isn't refused of the scope's own calls has had no effect so far: it is all that there is.
+            self.lanes.press(self.trips[trip.id], by_person=False)
+            return
+        if now < sweep.singles_at:
+            return
+        sweep = replace(sweep, singles_at=now + self.lanes.backoff(sweep.waits))
+        if sweep.singles_refused and now - sweep.refused_at >= REFUSED_AGAIN_S:
+            # Narrower calls without effect must not keep the stragglers' own turn from ever coming again.
+            no = sweep.singles_refused
+            sweep = replace(sweep, singles_refused=frozenset(), doubtful=no, refused_at=float("-inf"))
+        trip = replace(trip, sweep=sweep)
+        self.trips[trip.id] = trip
+        left = sum(self.lanes.one_by_one(trip, account, found.sure, session, now) for account, found in founds)
+        if not left:
+            self.lanes.press(trip, by_person=False)  # nothing can be named: the scope's own call again
 
     def _ask(self, session: Session, now: float) -> None:
         """Ask for the lists that the rounds under way lack; sweeps before guards."""
@@ -361,8 +371,9 @@ class Sweeper:
                 self._ask_for_users(trip, session, now)
                 trip = self.trips[trip.id]  # noqa: PLW2901  # as it is now
             sweep = trip.sweep
-            if now < sweep.not_before:
-                self.agenda.set(("look", trip.id), sweep.not_before)
+            ask_at = max(sweep.not_before, sweep.ask_at)
+            if now < ask_at:
+                self.agenda.set(("look", trip.id), ask_at)
                 continue
             accounts, _ = self.evidence.accounts(trip)
             proving = self.evidence.proving(trip)
@@ -392,25 +403,16 @@ class Sweeper:
         match answer.kind:
             case AnswerKind.RECEIVED | AnswerKind.ABSENT:
                 self.lanes.received(call)
+                self.refusals.trusted(call)
             case AnswerKind.UNCLEAR:
                 self.lanes.unclear(call, now)
             case AnswerKind.REFUSED:
                 self._refused(call, answer, now)
 
     def _refused(self, call: Call, answer: Answer, now: float) -> None:
-        """The same call again is no use: narrow it for each trip that rests on it, and tell people."""
-        for trip in self.evidence.latched(call.oms):
-            if not call.scope.meets(trip.scope):
-                continue
-            sweep = trip.sweep
-            if call.order_id is not None:
-                sweep = replace(sweep, singles_refused=True)
-            elif trip.scope.covers(call.scope):
-                sweep = replace(sweep, refused=sweep.refused | {call.scope})
-            # A refused cancel is carried by no session: whoever rested on it sends a call of its own.
-            carried = sweep.carried - {(call.session, call.scope)}
-            sweep = replace(sweep, carried=carried, refused_at=now)
-            self.trips[trip.id] = replace(trip, sweep=sweep)
+        """The same call again is no use: it is narrowed, and people are told."""
+        self.refusals.refused(call, answer, now)
+        self.lanes.not_received(call)
         self._escalate(call.scope, f"{call.name} for {call.scope.in_words()} was refused: {answer.text}")
 
     def _escalate(self, scope: Scope, why: str) -> None:
@@ -423,8 +425,9 @@ class Sweeper:
             return
         for trip in self.evidence.latched(call.oms):
             if call.scope.account in self.evidence.accounts(trip)[0] and call.number >= trip.sweep.mark:
-                wait = max(trip.sweep.not_before, now + self.lanes.backoff(trip.sweep.waits))
-                sweep = replace(trip.sweep, waits=trip.sweep.waits + 1, not_before=wait)
+                # The lists that did come still count: only what is missing is asked for again, a moment later.
+                ask_at = max(trip.sweep.ask_at, now + self.lanes.backoff(trip.sweep.waits))
+                sweep = replace(trip.sweep, waits=trip.sweep.waits + 1, ask_at=ask_at)
                 outcome = trip.outcome if trip.state is State.CONFIRMED else UNKNOWN
                 self.trips[trip.id] = replace(trip, sweep=sweep, outcome=outcome)
 

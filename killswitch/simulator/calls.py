@@ -49,6 +49,14 @@ def read_body(text: str) -> Body:
     return body
 
 
+def _ids_named(text: str) -> frozenset[str]:
+    """The ids that a body names beside the OMS, as it spells them."""
+    try:
+        return frozenset(key for key in read_body(text) if key.endswith("Id") and key != "OMSId")
+    except Refused:
+        return frozenset()
+
+
 def spelt(exchange: Exchange, body: Body) -> Body:
     """The body as this server reads its keys."""
     return AnyCase(body) if exchange.dialect.any_case else body
@@ -68,7 +76,7 @@ def answer(exchange: Exchange, caller: User | None, name: str, text: str, now: f
         return refusal(20)
     if name.lower() in exchange.two_factor_calls:
         return wants_code()
-    fault = exchange.faults.take(Error, name)
+    fault = exchange.faults.take(Error, name, ids=_ids_named(text))
     if fault is not None and not fault.executed:
         return refusal(fault.code)
     try:

@@ -50,12 +50,21 @@ class Reject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error:
-    """The call is answered with an error code; `executed` as codes like 107 do it."""
+    """The call is answered with an error code; `executed` as codes like 107 do it.
+
+    `naming`: only where the body names exactly these ids beside the OMS, such as AccountId+InstrumentId, or none.
+    """
 
     code: int
     times: int | None = None
     call: str = _CANCEL_ALL
     executed: bool = False
+    naming: str = ""
+
+    def hits(self, ids: frozenset[str]) -> bool:
+        """Whether it strikes a call whose body names these ids."""
+        wanted = frozenset(() if self.naming == "none" else self.naming.split("+"))
+        return not self.naming or wanted == ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +285,10 @@ def _value(name: str, key: str, kind: str, raw: str) -> object:
     return number
 
 
+def _always(_: frozenset[str]) -> bool:
+    return True
+
+
 class Faults:
     """The faults that are on. `injected` counts how often each has struck, by class name."""
 
@@ -297,12 +310,15 @@ class Faults:
         self._on = [entry for entry in self._on if kinds and not isinstance(entry[0], kinds)]
         self.changed()
 
-    def take(self, kind: type[_F], call: str = "", *, over: str = "ws") -> _F | None:
-        """The first fault of this kind that hits the call on this face, using up one of its times."""
+    def take(self, kind: type[_F], call: str = "", *, over: str = "ws", ids: frozenset[str] = frozenset()) -> _F | None:
+        """The first fault of this kind that hits the call on this face, using up one of its times.
+
+        `ids`: what the call's body names beside the OMS.
+        """
         for fault, left in self._on:
             if not isinstance(fault, kind) or getattr(fault, "call", call) != call or left[0] == 0:
                 continue
-            if not _strikes(fault, over):
+            if not _strikes(fault, over) or not getattr(fault, "hits", _always)(ids):
                 continue
             if left[0] is not None:
                 left[0] -= 1

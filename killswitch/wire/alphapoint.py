@@ -97,11 +97,14 @@ def cancel_order(
     client_order_id: int | None,
     *,
     dialect: Dialect = Dialect.V2,
+    fully: bool = False,
 ) -> Request:
     """CancelOrder in the form that says it all: by order id, "unique across an OMS", where it is known.
 
     To v3 and v4 always with the account and the order id, which they both want; to v2 else by account and client
-    order id. Raises ValueError for anything less: "The OMS is unable to identify the order using only the OMS ID
+    order id. `fully`: to v2 with all that is known, too.
+
+    Raises ValueError for anything less: "The OMS is unable to identify the order using only the OMS ID
     and the Client Order ID" (CancelOrder, Request).
     """
     body: dict[str, int | str] = {"OMSId": _id("OMSId", oms_id)}
@@ -111,6 +114,10 @@ def cancel_order(
         body |= {"OrderId": _id("OrderId", order_id), "AccountId": _id("AccountId", account)}
     elif order_id is not None:
         body["OrderId"] = _id("OrderId", order_id)
+        if fully and account is not None:
+            body["AccountId"] = _id("AccountId", account)
+            if client_order_id is not None:
+                body["ClientOrderId"] = _id("ClientOrderId", client_order_id)
     elif client_order_id is not None and account is not None:
         body["AccountId"] = _id("AccountId", account)
         body["ClientOrderId"] = _id("ClientOrderId", client_order_id)

@@ -27,8 +27,8 @@ LEFT_OUT = {"wall", "up_at", "tripped_wall", "verified_wall", "causes", "calls",
 KIND = {
     "call": "call", "number": "call", "began_call": "call", "mark": "call", "sighted": "call", "users_asked": "call",
     "answered": "call", "session": "session", "asked_at": "time", "ended_at": "time", "sent_at": "time",
-    "not_before": "time", "singles_at": "time", "refused_at": "time", "round_ended_at": "time", "next_at": "time",
-    "ghosts": "calls",
+    "not_before": "time", "ask_at": "time", "singles_at": "time", "refused_at": "time", "round_ended_at": "time",
+    "next_at": "time", "ghosts": "calls",
 }  # fmt: skip
 
 

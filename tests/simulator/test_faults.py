@@ -47,6 +47,7 @@ def cancel_all(exchange, now=0.0, **body):
         ("reject=1", Reject(times=1)),
         ("error=102", Error(code=102)),
         ("error=107,times=2,executed=yes", Error(code=107, times=2, executed=True)),
+        ("error=20,naming=AccountId+InstrumentId", Error(code=20, naming="AccountId+InstrumentId")),
         ("close_on=CancelAllOrders", CloseOn(call="CancelAllOrders")),
         ("close_on=GetOpenOrders, times=1, executed=yes", CloseOn(call="GetOpenOrders", times=1, executed=True)),
         ("unknown_call=GetOMSVersion", UnknownCall(call="GetOMSVersion")),
@@ -93,6 +94,15 @@ def test_a_fault_that_is_cleared_strikes_no_more():
     assert faults.take(Stragglers) is not None
     faults.clear()
     assert faults.take(Stragglers) is None
+
+
+def test_an_error_can_be_kept_to_one_form_of_the_call():
+    exchange = world("error=20,naming=AccountId,times=always", "error=106,naming=none,times=always")
+    assert cancel_all(exchange, AccountId=14)["errorcode"] == 20
+    assert cancel_all(exchange)["errorcode"] == 106
+    assert cancel_all(exchange, InstrumentId=25)["result"] is True
+    assert cancel_all(exchange, InstrumentId=25, AccountId=14)["result"] is True
+    assert exchange.faults.injected == {"Error": 2}
 
 
 def test_a_lie_is_answered_true_and_changes_nothing():

@@ -41,6 +41,12 @@ def test_an_order_with_an_order_id_is_cancelled_by_that_alone():
         assert (request.name, request.payload) == ("CancelOrder", '{"OMSId":1,"OrderId":23092280996}')
 
 
+def test_a_server_that_refused_an_order_by_its_id_alone_is_told_all_that_names_it():
+    for client, more in ((7, {"ClientOrderId": 7}), (None, {})):
+        request = alphapoint.cancel_order(1, 14, 23092280996, client, fully=True)
+        assert json.loads(request.payload) == {"OMSId": 1, "OrderId": 23092280996, "AccountId": 14} | more
+
+
 def test_an_order_without_an_order_id_is_cancelled_by_account_and_client_order_id():
     request = alphapoint.cancel_order(1, 14, None, 7)
     assert request.payload == '{"OMSId":1,"AccountId":14,"ClientOrderId":7}'
