@@ -1,7 +1,8 @@
 """The simulated OMS's own truth: orders, who may see what, and its own eight rows. Nothing of ours is used.
 
 A part of a cancel is an id or None for all; the table of eight is one comparison a part, as the vendor's
-CancelAllOrders page has it.
+CancelAllOrders page has it. Servers of each age read some keys of a call and ignore the others, so that a call is
+wider than its sender meant.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+Parts = tuple[int | None, int | None, int | None]
+KEYS = ("AccountId", "UserId", "InstrumentId")
+READ = {"v2": KEYS, "v3": KEYS[:1], "v4": (KEYS[0], KEYS[2])}
+"""What servers of each age read of a CancelAllOrders. An account of 0, or none, is everybody's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +35,8 @@ class Resting:
     tough: bool = False
     numbered: bool = True
     open: bool = True
+    entered_at: float = 0.0
+    ended_at: float = float("inf")
 
     @property
     def client_order_id(self) -> int:
@@ -53,6 +61,7 @@ class Exchange:
     instruments: tuple[int, ...]
     on_working: Callable[[Resting], None]
     on_ended: Callable[[Resting, str], None]
+    clock: Callable[[], float]
     orders: dict[int, Resting] = field(default_factory=dict)
     last_id: int = 0
 
@@ -63,6 +72,7 @@ class Exchange:
     def enter(self, account: int, user: int, instrument: int, *, named: bool, tough: bool, numbered: bool) -> Resting:
         self.last_id += 1
         order = Resting(self.oms, self.last_id, account, user, instrument, named=named, tough=tough, numbered=numbered)
+        order.entered_at = self.clock()
         self.orders[order.order_id] = order
         self.on_working(order)
         return order
@@ -70,9 +80,14 @@ class Exchange:
     def working(self) -> list[Resting]:
         return [order for order in self.orders.values() if order.open]
 
-    def listed(self, account: int) -> tuple[Resting, ...]:
-        """The truth about one account at this instant."""
-        return tuple(o for o in self.orders.values() if o.open and o.account == account)
+    def listed(self, account: int, at: float) -> tuple[Resting, ...]:
+        """The truth about one account at an instant: now, or one that is past."""
+        now = self.clock()
+        return tuple(
+            order
+            for order in self.orders.values()
+            if order.account == account and (order.open if at >= now else order.entered_at <= at < order.ended_at)
+        )
 
     def find(self, account: int, order_id: int | None, client_order_id: int | None) -> Resting | None:
         """An order by its id, or by account and client order id: the two forms of CancelOrder."""
@@ -83,10 +98,32 @@ class Exchange:
 
     def end(self, order: Resting, state: str) -> None:
         if order.open:
-            order.open = False
+            order.open, order.ended_at = False, self.clock()
             self.on_ended(order, state)
 
-    def cancel_all(self, account: int | None, user: int | None, instrument: int | None) -> None:
-        for order in self.working():
-            if not order.tough and hits(order, account, user, instrument):
-                self.end(order, "Canceled")
+    def named(self, age: str, body: Mapping[str, object]) -> Resting | None:
+        """The order of a CancelOrder: by its id, on newer servers with its account; on v2 else by the owner's id."""
+        number, account = body.get("OrderId"), body.get("AccountId")
+        if age == "v2":
+            return self.find(_id(account) or 0, _id(number), _id(body.get("ClientOrderId")))
+        order = self.orders.get(_id(number) or 0)
+        return order if order is not None and order.account == account else None
+
+    def hit(self, what: Parts) -> list[Resting]:
+        """The orders that a CancelAllOrders takes."""
+        return [order for order in self.working() if not order.tough and hits(order, *what)]
+
+
+def reads(age: str, body: Mapping[str, object]) -> Parts:
+    """What a CancelAllOrders touches on a server of that age, whatever its sender meant."""
+    account, user, instrument = (int(str(body.get(key) or 0)) or None if key in READ[age] else None for key in KEYS)
+    return account, user, instrument
+
+
+def heeds(age: str, what: Parts) -> bool:
+    """Whether one call can say this to such a server, and nothing wider."""
+    return all(part is None or key in READ[age] for key, part in zip(KEYS, what, strict=True))
+
+
+def _id(value: object) -> int | None:
+    return value if isinstance(value, int) else None

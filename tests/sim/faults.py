@@ -21,20 +21,34 @@ FAULTS = {
     "unreadable row": 0.2,
     "no order id": 0.1,
     "big book": 0.5,
-    "cancel rejected later": 0.1,
+    "cancel rejected later": 0.5,
     "list late": 0.4,  # asked, and read late from the table
     "list slow": 0.4,  # read from the table, and long under way
     "list lost": 0.4,
     "list refused": 0.3,
+    "list cut off": 0.2,
+    "stale list": 0.4,  # of a moment ago: what a second round, settle_s later, sees through
+    "enumeration refused": 0.9,
     "heard twice": 0.2,
     "write late": 0.3,
     "disconnect": 0.02,
     "silent gateway": 0.01,
+    "gateway switched": 0.05,
+    "gateway upgraded": 0.02,  # another version at the next sign-in, where the dialect is found there
+    "version untold": 0.3,
+    "deaf gateway": 0.03,  # takes calls, and does nothing about them
+    "token expired": 0.02,
+    "rate limit": 0.02,
+    "second factor": 0.02,  # demanded for each cancel, for a while
     "sign-in refused": 0.4,
+    "sign-in slow": 0.2,
+    "sign-in locked": 0.1,
     "crash": 0.02,
     "crash in a pass": 0.02,
     "stopped in order": 0.01,
     "frozen process": 0.01,
+    "frozen for 30 s": 0.01,
+    "clock stepped": 0.02,  # an hour either way
     "order at the confirm": 0.6,
     "event lost": 0.5,
     "event twice": 0.5,
@@ -42,6 +56,9 @@ FAULTS = {
     "journal fails": 0.1,
     "journal slow": 0.3,
     "broker away": 0.02,
+    "command twice": 0.3,
+    "command late": 0.3,
+    "command retained": 0.2,  # a broker gives it again at each connect
     "second press": 0.5,
     "reset": 0.5,
     "reset of anything": 0.3,
@@ -53,8 +70,13 @@ FAULTS = {
     "tick twice": 0.2,
     "tick late": 0.2,
     "market noise": 0.5,  # prices, trades and refused orders, in any order
-    "unlisted account": 0.2,  # an account that the configuration doesn't name
+    "unlisted account": 0.9,  # an account that the configuration doesn't name
 }
+
+SURE = 0.95
+
+KINDS = (*(f"code {code}" for code in (20, 100, 101, 102, 104, 106, 107)), "code unknown", "bare text")
+"""What an error code, a refusal or a refused list was."""
 
 
 class Faults:
@@ -71,9 +93,18 @@ class Faults:
     def has(self, name: str) -> bool:
         return name in self.rates
 
-    def hit(self, name: str) -> bool:
-        rate = self.rates.get(name)
-        if rate is None or self.over or self._rng.random() >= rate:
+    def hit(self, name: str, share: float = 1.0) -> bool:
+        """`share`: how much worse, or better, than the seed's it is here; nothing is certain."""
+        if not self.chance(name, share):
             return False
         self.injected[name] += 1
         return True
+
+    def chance(self, name: str, share: float = 1.0) -> bool:
+        """As `hit`, for who counts it itself."""
+        rate = self.rates.get(name)
+        return rate is not None and not self.over and self._rng.random() < min(rate * share, SURE)
+
+    def note(self, name: str) -> None:
+        """What was injected, more exactly: one of KINDS."""
+        self.injected[name] += 1

@@ -12,7 +12,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from killswitch.domain.messages import CancelAllOrders, CancelOrder, ListOpenOrders
-from tests.sim.link import Connection, Link
+from tests.sim.gateway import Connection
+from tests.sim.link import Link
 from tests.sim.small import kind_of
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ The judge believes records and announcements only as claims to be checked. `Brok
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ from killswitch.domain.messages import (
     OrderEnded,
     OrderWorking,
     Record,
+    SessionDown,
+    SessionUp,
     SetAside,
     ShadowEnded,
     ShadowFound,
@@ -38,13 +41,13 @@ from killswitch.domain.messages import (
     WasReset,
 )
 from killswitch.domain.scope import EVERY
-from tests.sim.link import parts
+from tests.sim.exchange import READ, heeds, reads
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Event, Restored
     from killswitch.domain.scope import Scope
-    from tests.sim.exchange import Exchange, Resting
-    from tests.sim.link import Call
+    from tests.sim.exchange import Resting
+    from tests.sim.gateway import Call, Gateway
     from tests.sim.world import World
 
 
@@ -106,7 +109,8 @@ class Cancelled:
     order: int
     oms: str
     session: int
-    what: Parts
+    what: Parts  # as the server reads it, whatever was meant
+    latched: tuple[Parts, ...]  # the scopes that were latched when it was written
 
 
 @dataclass(slots=True)
@@ -123,6 +127,20 @@ class Life:
     enumerated: set[tuple[str, int]] = field(default_factory=set)  # users
     refused: bool = False
     times: dict[object, deque[float]] = field(default_factory=dict)  # of each cancel, the last ones
+    spoken: dict[int, tuple[str, str]] = field(default_factory=dict)  # live sessions: OMS, and what is said on them
+
+    def signed_in(self, event: SessionUp) -> None:
+        """What a session shows to be ignored is said on none of the others either: behind all of them is one OMS."""
+        assert event.dialect is not None
+        age = event.dialect.value
+        for number, (oms, other) in self.spoken.items():
+            if oms == event.oms and len(READ[age]) < len(READ[other]):
+                self.spoken[number] = (oms, age)
+        self.spoken[event.session] = (event.oms, age)
+
+    def sayable(self, scope: Scope) -> bool:
+        """One call can say this on every session."""
+        return all(heeds(age, of(scope)) for oms, age in self.spoken.values() if oms == scope.oms)
 
 
 class Judge:
@@ -141,6 +159,7 @@ class Judge:
         self.confirmed_once: set[str] = set()
         self.tripped_commands: set[str] = set()
         self.life = Life()
+        self.sent: dict[tuple[int, int], Cancelled] = {}  # by session and call, in whichever life it left
         self.last_n = 0
         self.cancels_written = 0
 
@@ -195,6 +214,10 @@ class Judge:
             case Answered():
                 life.unanswered.pop(event.call, None)
                 life.refused |= event.answer.kind is AnswerKind.REFUSED
+            case SessionUp():
+                life.signed_in(event)
+            case SessionDown():
+                life.spoken.pop(event.session, None)
             case Lost():
                 life.unanswered.pop(event.call, None)
             case _:
@@ -325,18 +348,30 @@ class Judge:
 
     # --- frames
 
-    def written(self, call: Call, exchange: Exchange) -> None:
-        """A frame leaves for the exchange."""
+    def written(self, call: Call, gateway: Gateway, body: str) -> None:
+        """A frame leaves for a gateway. `body`: its JSON, to be read as a server of that age does."""
         self.order += 1
         if isinstance(call, ListOpenOrders):
             self.life.looks[call.call] = Look(call, self.order, self.world.now)
         elif isinstance(call, CancelAllOrders | CancelOrder):
             self.cancels_written += 1
             oms, what = self._reach(call)
+            if isinstance(call, CancelAllOrders):
+                read = reads(gateway.age, json.loads(body))
+                if read != what:
+                    self.broken(f"{call} is read as {read} by a {gateway.age} server: {body}")
             self._in_a_latch(oms, what, call)
-            self.life.cancels.append(Cancelled(call.call, self.order, oms, call.session, what))
+            latched = tuple(of(s) for s in self.latched.values() if s.oms == oms)
+            self.life.cancels.append(Cancelled(call.call, self.order, oms, call.session, what, latched))
+            self.sent[call.session, call.call] = self.life.cancels[-1]
             self._no_storm(call)
-            assert oms == exchange.oms
+            assert oms == gateway.exchange.oms
+
+    def cancelled(self, call: CancelAllOrders | CancelOrder, order: Resting) -> None:
+        """The exchange is about to end an order, as a call of ours had it: by its own table it was in scope."""
+        held = self.sent[call.session, call.call].latched
+        if not any(within((order.account, order.user, order.instrument), scope) for scope in held):
+            self.broken(f"order {order.order_id} is cancelled by {call}, and no latched scope held it")
 
     def _no_storm(self, call: CancelAllOrders | CancelOrder) -> None:
         """The same cancel over and over, as fast as answers come, helps nobody: the venue cuts us off."""
@@ -354,7 +389,7 @@ class Judge:
 
     def _reach(self, call: CancelAllOrders | CancelOrder) -> tuple[str, Parts]:
         if isinstance(call, CancelAllOrders):
-            what = parts(call)
+            what = of(call.scope)
             known = self.world.ids
             for part in what:
                 # EVERY is left out on the wire; an id that nobody has, or a 0, would be one.
@@ -402,7 +437,7 @@ class Judge:
 
     def _rounds(self, trip: str, scope: Scope, accounts: set[int]) -> None:
         """As many rounds in a row as the policy asks for, each of every account, from lists that count."""
-        held, policy = of(scope), self.world.settings.confirm
+        held, policy, sayable = of(scope), self.world.settings.confirm, self.life.sayable(scope)
         meeting = [c for c in self.life.cancels if c.oms == scope.oms and meet(c.what, held)]
         last_cancel = max((c.order for c in meeting), default=0)
         looks: dict[int, list[Look]] = {account: [] for account in accounts}
@@ -424,7 +459,7 @@ class Judge:
                     if look.written_at >= begin - 1e-9
                     and look.heard_order > sighted
                     and not self._shows(held, look)
-                    and self._carried(look, meeting)
+                    and self._carried(look, held, meeting, sayable=sayable)
                 ]
                 if not times:
                     self.broken(
@@ -446,8 +481,17 @@ class Judge:
             default=0,
         )
 
-    def _carried(self, look: Look, cancels: list[Cancelled]) -> bool:
-        """The list's own session carried a cancel before it; a plan by single orders needs none."""
-        return self.life.refused or any(
-            c.session == look.call.session and c.order < look.written_order for c in cancels
+    def _carried(self, look: Look, held: Parts, cancels: list[Cancelled], *, sayable: bool) -> bool:
+        """The list's own session carried a cancel of all of the scope on that account before it.
+
+        Where no call can say it, or it was refused, it goes by single orders, and needs none.
+        """
+        wanted = (look.call.account, held[1], held[2])
+        return (
+            self.life.refused
+            or not sayable
+            or any(
+                c.session == look.call.session and c.order < look.written_order and within(wanted, c.what)
+                for c in cancels
+            )
         )

@@ -41,6 +41,7 @@ class Command:
     permitted: bool = True
     issued_at: float = 0.0
     done: bool = False  # acknowledged to the broker
+    retained: bool = False
 
     @property
     def digest(self) -> str:
@@ -90,7 +91,7 @@ class Senders:
         self.link = self.links
         self.world.post(BrokerUp(wall=self.world.wall, broker="broker:1883", window=WINDOW))
         for command in self.commands:
-            if command.via == "mqtt" and not command.done:
+            if command.via == "mqtt" and (command.retained or not command.done):
                 self._deliver_soon(command)
 
     def down(self) -> None:
@@ -105,13 +106,17 @@ class Senders:
         self.deliveries = {}
 
     def _deliver_soon(self, command: Command) -> None:
-        link = self.link
+        link, world = self.link, self.world
 
-        def now() -> None:
-            if self.link == link and self.world.running and not command.done:
+        def now(*, again: bool) -> None:
+            if self.link == link and world.running and (again or not command.done):
                 self._deliver(command)
 
-        self.world.after(self.world.rng.uniform(0.0005, 0.01), now)
+        late = world.faults.hit("command late")
+        wait = world.rng.uniform(0.1, 2.0) if late else world.rng.uniform(0.0005, 0.01)
+        world.after(wait, lambda: now(again=command.retained))
+        if world.faults.hit("command twice"):
+            world.after(wait + world.rng.uniform(0.0, 0.5), lambda: now(again=True))
 
     def _deliver(self, command: Command) -> None:
         token = (self.link, len(self.deliveries) + 1)
@@ -128,6 +133,7 @@ class Senders:
                 return TripRequested(
                     wall=wall, id=command.id, scope=command.scope, by="ann", reason="asked to",
                     issued_at=None, digest=command.digest, via=via, token=token,
+                    retained=command.retained,
                 )  # fmt: skip
             case "reset":
                 assert command.id is not None

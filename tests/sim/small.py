@@ -81,7 +81,10 @@ class Chosen:
     def has(self, name: str) -> bool:
         return False
 
-    def hit(self, name: str) -> bool:
+    def note(self, name: str) -> None:
+        pass
+
+    def hit(self, name: str, share: float = 1.0) -> bool:
         nth = self.asked.count(name)
         self.asked.append(name)
         return (name, nth) == self.chosen
@@ -118,10 +121,11 @@ class SmallWorld(World):
         self.trace = deque(maxlen=0)
         self.says_absent, self.forbidden, self.quiet_traders = False, "", False
         access = {OURS: (11,), THEIRS: (11,)}
-        exchange = Exchange("prime", access, (21, 22), self._working, self._ended)
+        exchange = Exchange("prime", access, (21, 22), self._working, self._ended, lambda: self.now)
+        self.lag_s, self.no_enumeration = 0.0, False
         names = tuple(f"prime-{n}" for n in range(self._gateways))
         self.exchanges = {"prime": exchange}
-        self.links = [Link(self, exchange, name) for name in names]
+        self.links = [Link(self, exchange, name, "v2") for name in names]
         self.configured = {"prime": (11,)}
         self.ids = {11, 21, 22, OURS, THEIRS}
         self.requested = set(TRIPS)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from killswitch.domain import dialects
 from killswitch.domain.messages import (
     Acknowledge,
     Action,
@@ -33,7 +34,8 @@ from killswitch.domain.settings import ConfirmPolicy, Settings
 from killswitch.domain.sweep import Sweep
 from killswitch.domain.switch import KillSwitch
 from tests.sim import world
-from tests.sim.faults import FAULTS
+from tests.sim.exchange import Exchange
+from tests.sim.faults import FAULTS, KINDS
 from tests.sim.world import World
 
 CHUNKS = 8
@@ -45,7 +47,7 @@ SEED0 = int(os.environ.get("SEED0", "1"))
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_whatever_goes_wrong_every_latched_scope_is_proven_empty_and_nothing_else_is_touched(chunk, record_property):
     failed = []
-    table = {name: [0, 0, 0] for name in FAULTS}  # injected, runs with it, of these all trips VERIFIED
+    table = {name: [0, 0, 0] for name in (*FAULTS, *KINDS)}  # injected, runs with it, of these all trips VERIFIED
     runs = steps = trips = 0
     for seed in range(SEED0 + chunk, SEED0 + SEEDS, CHUNKS):
         outcome = World(seed).run()
@@ -243,6 +245,20 @@ def test_a_core_with_one_thing_wrong_is_found_out(monkeypatch, wrong, said):
     monkeypatch.setattr(world, "KillSwitch", wrong)
 
     assert finds_out(said)
+
+
+def test_a_user_id_that_a_v3_server_ignores_is_found_out(monkeypatch):
+    """The table of what may be said is wrong in our core and our codec alike; the server reads what it reads."""
+    monkeypatch.setitem(dialects.HONOURS, dialects.Dialect.V3, frozenset({"account", "user"}))
+
+    assert finds_out("by a v3 server")
+
+
+def test_an_order_that_a_server_cancels_beyond_the_tripped_scopes_is_found_out(monkeypatch):
+    """By the exchange's own table of orders, whatever the call said."""
+    monkeypatch.setattr(Exchange, "hit", lambda exchange, what: exchange.working())
+
+    assert finds_out("and no latched scope held it")
 
 
 def counts_everything(sweep, listed, proving):

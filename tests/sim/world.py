@@ -16,6 +16,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
 
+from killswitch.domain.dialects import Dialect
 from killswitch.domain.messages import (
     Acknowledge,
     Action,
@@ -31,6 +32,7 @@ from killswitch.domain.messages import (
     ListPositions,
     ListUserAccounts,
     LookRequested,
+    LoopStood,
     OrderRejected,
     PositionRow,
     Preview,
@@ -61,10 +63,12 @@ from killswitch.domain.settings import (
 from killswitch.domain.switch import KillSwitch
 from tests.sim.exchange import Exchange, Resting
 from tests.sim.faults import Faults
+from tests.sim.gateway import REFUSED
 from tests.sim.judge import Broken, Judge, of, within
-from tests.sim.link import REFUSED, Link
+from tests.sim.link import Link
 from tests.sim.notebook import Notebook
 from tests.sim.senders import Command, Senders
+from tests.sim.trouble import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +81,7 @@ TROUBLE_S = 6.0
 CALM_S = 60.0  # every latched scope must be confirmed within these
 TRACE = int(os.environ.get("TRACE", "60"))  # the last steps that are shown of a seed that failed
 STEPS_MAX = 6_000
+GAP_S = 1.0  # our loop notices that it stood for longer
 RULE = "big-position"
 TRIED = "tried"
 WHOLE_ACCOUNT = ScopeTemplate(oms="prime", account=11)
@@ -117,7 +122,9 @@ class World:
         self.sessions = 0
         self.lives = 0
         self.running = False
+        self.stepped_s = 0.0
         self.frozen_until = 0.0
+        self.stood = False  # it froze so long that the loop must notice
         self.hot: set[int] = set()  # accounts whose position is over its limit
         self.requested: set[Scope] = set()
         self.asked_users: dict[int, tuple[str, int]] = {}
@@ -132,6 +139,8 @@ class World:
         self.says_absent = rng.random() < 0.3
         self.quiet_traders = rng.random() < 0.2
         self.forbidden = rng.choice(("", "", "", "whole", "user rows", "instrument rows", "all rows", "single"))
+        self.no_enumeration = rng.random() < 0.1
+        self.lag_s = 0.0
         self.exchanges: dict[str, Exchange] = {}
         self.links: list[Link] = []
         sites = []
@@ -142,22 +151,35 @@ class World:
                 31 + u: tuple(sorted(rng.sample(range(11, 11 + accounts), rng.randint(1, accounts))))
                 for u in range(users)
             }
-            exchange = Exchange(oms, access, (21, 22)[: rng.randint(1, 2)], self._working, self._ended)
+            age = rng.choice(("v2", "v2", "v3", "v4"))
+            configured, tells = rng.random() < 0.6, rng.random() < 0.8
+            instruments = (21, 22)[: rng.randint(1, 2)]
+            exchange = Exchange(oms, access, instruments, self._working, self._ended, lambda: self.now)
             self.exchanges[oms] = exchange
-            names = tuple(f"{oms}-{n}" for n in range(rng.choice((1, 1, 2))))
-            self.links += [Link(self, exchange, name) for name in names]
+            names = tuple(f"{oms}-{n}" for n in range(rng.choice((1, 1, 2, 2, 3))))
+            for name in names:
+                share = 1.0 if len(names) == 1 else rng.choice((0.0, 1.0, 1.0, 4.0))
+                self.links.append(Link(self, exchange, name, age, configured=configured, tells=tells, share=share))
             known = exchange.accounts
             if len(known) > 1 and self.faults.hit("unlisted account"):
                 known = known[:-1]
             self.configured[oms] = known
             minute = rng.choice((400, 6000))
             whole = rng.random() < 0.7
-            sites.append(Site(name=oms, accounts=known, whole_oms=whole, calls_per_minute=minute, gateways=names))
+            sites.append(
+                Site(
+                    name=oms, accounts=known, whole_oms=whole, calls_per_minute=minute, gateways=names,
+                    dialect=Dialect(age) if configured else None,
+                )
+            )  # fmt: skip
         self.ids = {11, 12, 13, 21, 22, 31, 32}
         self.settings = self._settings(tuple(sites))
         self.judge = Judge(self)
         self.journal = Notebook(self)
         self.senders = Senders(self)
+        self.trouble = Trouble(self)
+        if self.settings.confirm.empties > 1 and self.faults.has("stale list"):
+            self.lag_s = 0.9 * self.settings.confirm.settle_s
 
     def _settings(self, sites: tuple[Site, ...]) -> Settings:
         rule = LimitRule(
@@ -185,7 +207,8 @@ class World:
 
     @property
     def wall(self) -> float:
-        return BORN + self.now
+        """What our own clock shows; the others' are right."""
+        return BORN + self.now + self.stepped_s
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (max(when, self.now), next(self._orders), what))
@@ -237,6 +260,7 @@ class World:
     def _until(self, end: float, done: Callable[[], bool]) -> None:
         idle = 0
         while True:
+            self._thaw()
             while self.inbox and self.running and self.now >= self.frozen_until:
                 self._turn(self.inbox.popleft())
                 idle = 0
@@ -258,6 +282,7 @@ class World:
                 idle += 1
                 if idle > 1000:
                     self.judge.broken("a thousand ticks without anything else: due() doesn't move on")
+                self._thaw()
                 self._turn(Tick(wall=self.wall))
                 if self.faults.hit("tick twice"):
                     self._turn(Tick(wall=self.wall))
@@ -357,8 +382,11 @@ class World:
                 self.known_ids.add(event.id)
             if not tripped or self.dark:
                 return
-            if quiet and not any(
-                isinstance(a, CancelAllOrders) and within(of(event.scope), of(a.scope)) for a in actions
+            said = self.judge.life.sayable(event.scope)
+            if (
+                quiet
+                and said
+                and not any(isinstance(a, CancelAllOrders) and within(of(event.scope), of(a.scope)) for a in actions)
             ):
                 self.judge.broken(f"no cancel left in the pass of command {event.id}")
         if isinstance(event, Reading) and float(event.value) > 50 and event.labels[0][1] not in self.breached:
@@ -444,13 +472,11 @@ class World:
         for when in sorted(rng.uniform(0.0, TROUBLE_S * 0.8) for _ in range(rng.randint(1, 3))):
             self.at(when, self._press)
         self.after(0.1, self._trade)
+        self.trouble.begin(TROUBLE_S)
         ticks = [n * 0.1 for n in range(1, int(TROUBLE_S * 10))]
         for name, what in (
-            ("disconnect", self._disconnect),
-            ("silent gateway", self._silence),
             ("crash", self._crash),
             ("stopped in order", self._stop),
-            ("frozen process", self._freeze),
             ("broker away", self.senders.down),
             ("market noise", self._market),
         ):
@@ -477,18 +503,23 @@ class World:
 
     def _calm(self) -> None:
         self.faults.over = True
-        self.frozen_until = 0.0
+        self.trouble.end()
         self.hot.clear()
         if self.running:
             for account in self.exchanges["prime"].accounts:
                 self.post(self._reading(account, "1"))
-        for link in self.links:
-            if link.connection is not None and link.connection.silent:
-                link.go_down("no answer", 0.1)
         for exchange in self.exchanges.values():
             for order in exchange.working():
-                if not order.named or (order.tough and self.forbidden == "single"):
+                if self._beyond_us(exchange, order):
                     exchange.end(order, "Canceled")  # its owner takes it away: we may not, or can't
+
+    def _beyond_us(self, exchange: Exchange, order: Resting) -> bool:
+        """Newer servers need an order's id, and can't be told of users, so that single cancels must be allowed."""
+        spoken = {age for oms, age in self.judge.life.spoken.values() if oms == exchange.oms}
+        spoken |= {link.speaks().value for link in self.links if link.exchange is exchange}
+        if spoken != {"v2"} and (not order.numbered or self.forbidden == "single"):
+            return True
+        return not order.named or (order.tough and self.forbidden == "single")
 
     def _settled(self) -> bool:
         if not self.running or self.now < TROUBLE_S + 0.7 or self.inbox or self.journal.waiting():
@@ -560,7 +591,8 @@ class World:
         name = f"{kind}-{next(self.ids_made)}"
         if scope is not None and permitted:
             self.requested.add(scope)
-        command = Command(kind, name, via, scope, trip, permitted, issued_at=self.wall)
+        command = Command(kind, name, via, scope, trip, permitted, issued_at=BORN + self.now)
+        command.retained = kind == "trip" and via == "mqtt" and self.faults.hit("command retained")
         self.senders.send(command)
 
     def _reset(self) -> None:
@@ -685,24 +717,24 @@ class World:
         ))  # fmt: skip
         self.after(rng.uniform(0.0005, 0.01), lambda: self.post(event) if held.alive and not held.silent else None)
 
-    def _disconnect(self) -> None:
-        self.rng.choice(self.links).go_down("connection reset", self.rng.uniform(0.02, 1.0))
+    def freeze(self, seconds: float) -> bool:
+        """Our process stands still; its sockets fill."""
+        if not self.running or self.now < self.frozen_until:
+            return False
+        self.frozen_until = self.now + seconds
+        self.stood = seconds > GAP_S
+        return True
 
-    def _silence(self) -> None:
-        """A half-open connection: nothing comes back, until our adapter notices."""
-        link = self.rng.choice(self.links)
-        held = link.connection
-        if held is None or held.silent:
+    def _thaw(self) -> None:
+        """After a stop our loop reads what has arrived before it judges what is late."""
+        if not self.stood or not self.running or self.now < self.frozen_until:
             return
-        held.silent = True
-        back = self.rng.uniform(0.02, 0.5)
-        self.after(
-            self.rng.uniform(0.5, 3.0),
-            lambda: link.go_down("no answer to a Ping", back) if link.connection is held else None,
-        )
-
-    def _freeze(self) -> None:
-        self.frozen_until = self.now + self.rng.uniform(0.2, 2.5)
+        self.stood = False
+        self._turn(LoopStood(wall=self.wall, over=False))
+        while self.inbox and self.running and self.now >= self.frozen_until:
+            self._turn(self.inbox.popleft())
+        if self.running:
+            self._turn(LoopStood(wall=self.wall, over=True))
 
     # --- what the stand-ins ask
 
