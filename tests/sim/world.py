@@ -294,6 +294,8 @@ class World:
     # --- one step
 
     def _turn(self, event: Event) -> None:
+        if not self.running:
+            return  # a crash came before it
         self.steps += 1
         if self.steps > STEPS_MAX:
             self.judge.broken(f"{STEPS_MAX} steps: a storm")
