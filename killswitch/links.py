@@ -21,8 +21,10 @@ from killswitch.domain.messages import (
     ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
+    ListPermissions,
     ListPositions,
     ListQuotes,
+    ListSecondFactorCalls,
     ListUserAccounts,
     Lost,
     SessionUp,
@@ -89,6 +91,8 @@ class Links:
             case CancelAllOrders():
                 self._of(action.scope.oms, action.session, action)
             case CancelOrder() | ListOpenOrders() | ListUserAccounts() | ListPositions():
+                self._of(action.oms, action.session, action)
+            case ListPermissions() | ListSecondFactorCalls():
                 self._of(action.oms, action.session, action)
             case ListInstruments() | SubscribePrice() | CancelQuote() | ListQuotes() | ListBlockTrades():
                 self._of(action.oms, action.session, action)
@@ -173,6 +177,8 @@ OMS_ACTIONS: Final = (
     ListQuotes,
     ListBlockTrades,
     ListUserAccounts,
+    ListPermissions,
+    ListSecondFactorCalls,
     ListPositions,
     ListInstruments,
     SubscribePrice,

@@ -19,6 +19,7 @@ from killswitch.adapters.mqtt_visit import NotLetIn, look
 from killswitch.adapters.oms_visit import NoAnswer, SignInRefused, Unreachable, Visit, visit
 from killswitch.broker import broker_of
 from killswitch.config.tables import KeySignIn
+from killswitch.domain.credentials import CANCELS, OPERATOR, TRADING
 from killswitch.domain.dialects import POOREST, Dialect, dialect_of, ignored_by, in_words
 from killswitch.domain.messages import Answer, AnswerKind
 from killswitch.links import credentials_of
@@ -43,8 +44,6 @@ SHARE: Final = 0.5
 """Of calls_per_minute, at most."""
 CLOCK_OFF_S: Final = 5.0
 """A clock that is further off than this is told of: no evidence of ours would agree with the venue's."""
-CANCELS: Final = ("cancelallorders", "cancelorder")
-OPERATOR, TRADING = "operator", "trading"
 
 
 @dataclass(slots=True, kw_only=True)

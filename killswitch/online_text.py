@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from killswitch.domain.credentials import CANCELS
 from killswitch.inventory import WIDTH, fields
-from killswitch.online import CANCELS, LISTED_MAX, ahead
+from killswitch.online import LISTED_MAX, ahead
 from killswitch.terminal import counted, plain
 
 if TYPE_CHECKING:

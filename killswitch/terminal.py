@@ -278,7 +278,8 @@ def _feed(feed: Said) -> str:
 def _sessions(oms: Said) -> Iterator[str]:
     for session in _rows(oms, "sessions"):
         dialect = f", dialect {session['dialect']}" if session.get("dialect") else ""
-        yield _link(session, f"{_text(oms, 'oms')} at {_text(session, 'gateway')}", dialect)
+        credential = f"; {session['credential']}" if session.get("credential") else ""
+        yield _link(session, f"{_text(oms, 'oms')} at {_text(session, 'gateway')}", f"{dialect}{credential}")
     uncovered = oms.get("uncovered_accounts")
     if isinstance(uncovered, list) and uncovered:
         shown = ", ".join(map(str, uncovered[:IDS_SHOWN]))

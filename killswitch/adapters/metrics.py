@@ -41,12 +41,15 @@ from killswitch.domain.messages import (
     ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
+    ListPermissions,
     ListPositions,
     ListQuotes,
+    ListSecondFactorCalls,
     ListUserAccounts,
     Lost,
     Merged,
     Moved,
+    NamesTold,
     Noted,
     OpenBlockTrades,
     OpenOrders,
@@ -246,7 +249,7 @@ class Metrics:
                 self._answered(event.call, event.answer.label, now)
             case OpenQuotes() | OpenBlockTrades():
                 self._answered(event.call, "ok", now)
-            case OpenOrders() | Positions() | AccountsFound() | Instruments():
+            case OpenOrders() | Positions() | AccountsFound() | NamesTold() | Instruments():
                 self._answered(event.call, "ok", now)
             case PriceSeen():
                 if event.call is not None:
@@ -292,6 +295,10 @@ class Metrics:
                 self._follow(action.call, _Call(action.oms, "GetOpenQuotes", None))
             case ListBlockTrades():
                 self._follow(action.call, _Call(action.oms, "GetOpenTradeReports", None))
+            case ListPermissions():
+                self._follow(action.call, _Call(action.oms, "GetUserPermissions", None))
+            case ListSecondFactorCalls():
+                self._follow(action.call, _Call(action.oms, "GetValidate2FARequiredEndpoints", None))
             case ListUserAccounts():
                 self._follow(action.call, _Call(action.oms, "GetUserAccounts", None))
             case ListPositions():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CALLS: Final = (
     *("CancelAllOrders", "CancelOrder", "GetOpenOrders", "GetUserAccounts", "GetAccountPositions"),
     *("GetInstruments", "SubscribeLevel1", "GetOpenQuotes", "GetOpenTradeReports", "CancelQuote"),
+    *("GetUserPermissions", "GetValidate2FARequiredEndpoints"),
 )
 ANSWERS: Final = ("ok", "20", "100", "101", "102", "104", "106", "107", "909", "other", "timeout", "lost")
 """The documented codes of the vendor's generic answer, and what else can come of a call."""

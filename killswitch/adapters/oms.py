@@ -125,6 +125,7 @@ class OmsLink:
             submit=submit,
             wall=wall,
             patience=patience or Patience(),
+            user=credentials.user_id if isinstance(credentials, KeyCredentials) else None,
         )
         self._url = url
         self._credentials = credentials

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
+from killswitch.adapters.oms_credential import names_told, question
 from killswitch.domain.messages import (
     AccountsFound,
     Answer,
@@ -16,8 +17,10 @@ from killswitch.domain.messages import (
     ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
+    ListPermissions,
     ListPositions,
     ListQuotes,
+    ListSecondFactorCalls,
     ListUserAccounts,
     OpenBlockTrades,
     OpenOrders,
@@ -48,7 +51,15 @@ if TYPE_CHECKING:
     from killswitch.wire.frame import Frame
 
 Listing: TypeAlias = (
-    ListOpenOrders | ListQuotes | ListBlockTrades | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice
+    ListOpenOrders
+    | ListQuotes
+    | ListBlockTrades
+    | ListUserAccounts
+    | ListPermissions
+    | ListSecondFactorCalls
+    | ListPositions
+    | ListInstruments
+    | SubscribePrice
 )
 Call: TypeAlias = CancelAllOrders | CancelOrder | CancelQuote | Listing
 CANCELS: Final = (CancelAllOrders, CancelOrder, CancelQuote)
@@ -69,6 +80,8 @@ def request_for(call: Call, oms_id: int, dialect: Dialect) -> alphapoint.Request
             return get_open_quotes(oms_id, account, instrument)
         case ListBlockTrades(account=account):
             return get_open_trade_reports(oms_id, account)
+        case ListPermissions() | ListSecondFactorCalls():
+            return question(call)
         case ListUserAccounts(user=user):
             return alphapoint.get_user_accounts(oms_id, user)
         case ListPositions(account=account):
@@ -88,6 +101,8 @@ def answer_to(call: Call, frame: Frame, session: int, wall: float) -> Event:
             told: Event | Answer = read_answer(frame)
         case CancelQuote():
             told = read_quote_cancelled(frame)
+        case ListPermissions() | ListSecondFactorCalls():
+            told = names_told(call, frame, session, wall)
         case ListQuotes() | ListBlockTrades():
             told = _also_told(call, frame, session, wall)
         case _:

@@ -71,6 +71,7 @@ class Home:
     submit: Callable[[Event], None]
     wall: Callable[[], float]
     patience: Patience
+    user: int | None = None  # as whom we sign in, where we say that by a number
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +127,7 @@ class Session:
         self.number = number
         self.dialect = home.dialect or POOREST  # until the server has told a version
         self._sign_in = sign_in
+        self._user: int | None = None
         self.up = False
         self._home = home
         self._socket = socket
@@ -231,7 +233,8 @@ class Session:
                 self._ending = why if passing else Refused(why)
                 abort(self._socket)
                 return
-            case SignedIn():
+            case SignedIn(user):
+                self._user = user or home.user
                 self._signed_in.set()
         version = await self._ask_own(get_oms_version())
         await self._subscribe()
@@ -244,7 +247,14 @@ class Session:
         self._up_since = asyncio.get_running_loop().time()
         _log.info("%s %s: session %d is up, dialect %s", home.oms, home.gateway, self.number, self.dialect.value)
         home.submit(
-            SessionUp(wall=home.wall(), oms=home.oms, gateway=home.gateway, session=self.number, dialect=self.dialect)
+            SessionUp(
+                wall=home.wall(),
+                oms=home.oms,
+                gateway=home.gateway,
+                session=self.number,
+                dialect=self.dialect,
+                user=self._user,
+            )
         )
 
     async def _version(self, answer: asyncio.Future[Frame]) -> str:

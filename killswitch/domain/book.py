@@ -30,7 +30,7 @@ STEADY_SHARE: Final = 0.6
 class Session:
     """One live connection. `answered`: the highest call that was answered on it.
 
-    `dialect`: the poorest that it or a later sign-in at the same OMS has shown.
+    `dialect`: the poorest that it or a later sign-in at the same OMS has shown. `user`: whose session it is.
     """
 
     number: int
@@ -39,6 +39,7 @@ class Session:
     up_at: float
     answered: int = 0
     dialect: Dialect = POOREST
+    user: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,9 @@ class Links:
     def session_up(self, event: SessionUp, now: float) -> None:
         if event.oms not in self._parts.book.sites:
             return  # a reload took the OMS away while this was on its way
-        self._parts.book.add_session(Session(event.session, event.oms, event.gateway, now), event.dialect)
+        self._parts.book.add_session(
+            Session(event.session, event.oms, event.gateway, now, user=event.user), event.dialect
+        )
         self._gateway(event.oms, event.gateway, now)
         self._parts.outbox.put(AnnounceEvent("session_up", f"{event.oms}: signed in at {event.gateway}", event.wall))
         self._parts.sweeper.session_up(event.oms)
@@ -54,6 +56,7 @@ class Links:
         if any(f.kind == "oms" and f.oms == event.oms for f in self._parts.settings.feeds):
             self._snapshots.pop(event.oms)
             self.snapshot(event.oms, now)
+        self._parts.credentials.begin(self._parts.book.sessions[event.session], now)
 
     def session_down(self, event: SessionDown, now: float) -> None:
         session = self._parts.book.sessions.pop(event.session)
@@ -65,6 +68,7 @@ class Links:
                 self._parts.look_failed(call.number, now)
                 self._parts.sweeper.lost(call.number, now, event.wall, "its session is gone")
         self._parts.outbox.put(AnnounceEvent("session_down", f"{event.oms}: {event.gateway}: {event.why}", event.wall))
+        self._parts.credentials.session_down(session.number)
         self._parts.sweeper.session_down(session)
         self._alarms.watched(event, now)
         self._tickers.session_down(event.session, event.oms, now)
@@ -94,6 +98,7 @@ class Links:
                 )
         self._snapshots.pop(oms)
         self._parts.agenda.clear(("snapshot", oms))
+        self._parts.credentials.forget(oms)
         self._parts.book.forget(oms)
 
     def look_again(self, oms: str, now: float) -> None:

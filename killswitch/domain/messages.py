@@ -108,13 +108,15 @@ class Tick(Event):
 class SessionUp(Event):
     """Signed in, account events subscribed. A new session proves nothing yet.
 
-    `dialect`: what its calls are said in, as found at the sign-in. None: as its OMS is configured.
+    `dialect`: what its calls are said in, as found at the sign-in. None: as its OMS is configured. `user`: whom the
+    gateway takes us for, else as whom we signed in; None: nobody says.
     """
 
     oms: str
     gateway: str
     session: int
     dialect: Dialect | None = None
+    user: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +205,15 @@ class AccountsFound(Event):
     call: int
     session: int
     accounts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamesTold(Event):
+    """The answer to ListPermissions or to ListSecondFactorCalls."""
+
+    call: int
+    session: int
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -694,6 +705,25 @@ class ListUserAccounts:
 
 
 @dataclass(frozen=True, slots=True)
+class ListPermissions:
+    """GetUserPermissions of our own user. Answered by NamesTold."""
+
+    call: int
+    session: int
+    oms: str
+    user: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListSecondFactorCalls:
+    """GetValidate2FARequiredEndpoints: the calls that want a second factor. Answered by NamesTold."""
+
+    call: int
+    session: int
+    oms: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListPositions:
     """GetAccountPositions of one account."""
 
@@ -947,6 +977,8 @@ Action: TypeAlias = (
     | ListQuotes
     | ListBlockTrades
     | ListUserAccounts
+    | ListPermissions
+    | ListSecondFactorCalls
     | ListPositions
     | ListInstruments
     | SubscribePrice

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from killswitch.domain.book import Book
+from killswitch.domain.credentials import Credentials
 from killswitch.domain.desk import Desk
 from killswitch.domain.outbox import Outbox
 from killswitch.domain.preview import Looks
@@ -70,6 +71,7 @@ class Parts:
         self.again: Table[tuple[str, str, Labels], CauseView] = Table(self.undo)
         self.repeats: Table[str, int] = Table(self.undo)
         self.stir: set[str] = set()
+        self.credentials = Credentials(self)
 
     def look_failed(self, call: int, now: float) -> None:
         """Nothing comes of this list any more: a preview or a shadow trip may wait for it."""

@@ -154,7 +154,19 @@ class Picture:
                     (s for s in self._parts.book.sessions.values() if (s.oms, s.gateway) == (oms, gateway)), None
                 )
                 number, dialect = (None, "") if held is None else (held.number, held.dialect.value)
-                sessions.append(SessionView(oms, gateway, up, number, now - since, why, dialect))
+                sessions.append(
+                    SessionView(
+                        oms,
+                        gateway,
+                        up,
+                        number,
+                        now - since,
+                        why,
+                        dialect,
+                        may_cancel=None if number is None else self._parts.credentials.may_cancel(number),
+                        credential="" if number is None else self._parts.credentials.in_words(number),
+                    )
+                )
         return OmsView(
             oms=site.name,
             sessions=tuple(sessions),
@@ -184,6 +196,10 @@ class Picture:
             for site in self._parts.settings.sites
             if self._parts.book.session_for(site.name) is None
         ]
+        for site in self._parts.settings.sites:
+            why = self._parts.credentials.why_not(site.name)
+            if why:
+                missing.append(f"armed, but could not cancel: OMS {site.name}: {why}")
         missing += [
             f"trip {t.id}: OMS {t.scope.oms} is not configured"
             for t in self._parts.trips.values()

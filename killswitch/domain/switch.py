@@ -38,6 +38,7 @@ from killswitch.domain.messages import (
     LookRequested,
     LoopStood,
     Lost,
+    NamesTold,
     Noted,
     OpenOrders,
     OrderEnded,
@@ -201,6 +202,9 @@ class KillSwitch:
                 self._stir_call(event.session)
             case Answered():
                 self._parts.look_failed(event.call, now)
+                self._parts.credentials.failed(
+                    event.call, event.answer.text or f"answer {event.answer.label}", now, event.wall
+                )
                 self._tickers.answered(event, now)
                 self._parts.stir_up(self._parts.sweeper.answered(event, now))
             case OpenOrders():
@@ -208,11 +212,14 @@ class KillSwitch:
                 self._parts.shadows.listed(event, now)
                 self._parts.stir_up(self._parts.sweeper.listed(event, now))
                 self._alarms.watched(event, now)
+            case NamesTold():
+                self._parts.credentials.told(event, now)
             case AccountsFound():
                 self._parts.stir_up(self._parts.sweeper.accounts_found(event, now))
             case Lost():
                 self._parts.look_failed(event.call, now)
                 self._tickers.failed(event.call, now)
+                self._parts.credentials.failed(event.call, event.why, now, event.wall)
                 self._parts.stir_up(self._parts.sweeper.lost(event.call, now, event.wall, event.why))
             case OrderWorking():
                 if self._parts.sweeper.order_working(event.oms, event.order, now, event.wall):
@@ -277,6 +284,7 @@ class KillSwitch:
             case ("call", int(number)):
                 self._parts.look_failed(number, now)
                 self._tickers.timed_out(number, now)
+                self._parts.credentials.failed(number, "not answered", now, wall)
                 self._parts.stir_up(self._parts.sweeper.timed_out(number, now, wall))
             case ("lane", Scope() as scope):
                 self._parts.stir.add(scope.oms)
@@ -296,6 +304,8 @@ class KillSwitch:
                 self._parts.shadows.serve(oms, now, wall)
             case ("tickers", str(oms)):
                 self._tickers.go_on(oms, now)
+            case ("credential", int(session)):
+                self._parts.credentials.wake(session, now)
             case ("snapshot", str(oms)):
                 self._links.snapshot(oms, now)
             case _:

@@ -66,7 +66,10 @@ class FeedView:
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """One gateway's session. `why`: why it is down. `dialect`: what its calls are said in; "" while it is down."""
+    """One gateway's session. `why`: why it is down. `dialect`: what its calls are said in; "" while it is down.
+
+    `may_cancel`: our credential there; None: not known. `credential`: why not, or why it isn't known.
+    """
 
     oms: str
     gateway: str
@@ -75,6 +78,8 @@ class SessionView:
     since_s: float
     why: str
     dialect: str = ""
+    may_cancel: bool | None = None
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True)

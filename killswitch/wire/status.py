@@ -181,6 +181,8 @@ def _oms(oms: OmsView) -> dict[str, Any]:
                 "since_s": _number(s.since_s),
                 "why": s.why,
                 "dialect": s.dialect or None,
+                "may_cancel": s.may_cancel,
+                "credential": s.credential,
             }
             for s in oms.sessions
         ],

@@ -147,7 +147,14 @@ async def test_a_link_signs_in_awaits_the_answer_subscribes_each_account_and_is_
         assert sign_in["UserId"] == "37"
         assert len(sign_in["Signature"]) == 64
         assert desk.told == [
-            SessionUp(wall=1_700_000_000.0, oms="prime", gateway="127.0.0.1:8087", session=session, dialect=Dialect.V2)
+            SessionUp(
+                wall=1_700_000_000.0,
+                oms="prime",
+                gateway="127.0.0.1:8087",
+                session=session,
+                dialect=Dialect.V2,
+                user=37,
+            )
         ]
 
 

@@ -119,7 +119,7 @@ class Opposite:
         self.session.user = self.user
         self.session.subscribed |= set(self.site.accounts)
         self.talk = alphapoint.Conversation()
-        self.tell(SessionUp(wall=self.wall, oms="prime", gateway="gw:1", session=self.number))
+        self.tell(SessionUp(wall=self.wall, oms="prime", gateway="gw:1", session=self.number, user=self.user.user_id))
 
     def cut(self, why: str = "cut", back_in_s: float = 0.05) -> None:
         talk, number = self.talk, self.number

@@ -41,7 +41,14 @@ VIEW = View(
     ),
     feeds=(FeedView("positions", True, False, 3.5, False, 4, (("not_json", 2),)),),
     omses=(
-        OmsView("prime", (SessionView("prime", "127.0.0.1:8087", True, 7, 3.0, "", "v4"),), None, None, 1.0, (15,)),
+        OmsView(
+            "prime",
+            (SessionView("prime", "127.0.0.1:8087", True, 7, 3.0, "", "v4", may_cancel=False, credential="no"),),
+            None,
+            None,
+            1.0,
+            (15,),
+        ),
     ),
     brokers=(BrokerView("127.0.0.1:1883", False, "refused"),),
     journal_error=None,
@@ -131,7 +138,16 @@ def test_the_state_shows_rules_feeds_sessions_and_brokers():
         {
             "oms": "prime",
             "sessions": [
-                {"gateway": "127.0.0.1:8087", "up": True, "session": 7, "since_s": 3.0, "why": "", "dialect": "v4"},
+                {
+                    "gateway": "127.0.0.1:8087",
+                    "up": True,
+                    "session": 7,
+                    "since_s": 3.0,
+                    "why": "",
+                    "dialect": "v4",
+                    "may_cancel": False,
+                    "credential": "no",
+                },
             ],
             "orders_left": None,
             "proof_age_s": None,
