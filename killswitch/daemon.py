@@ -46,6 +46,7 @@ from killswitch.domain.messages import (
     Stopping,
     Tripped,
 )
+from killswitch.domain.remains import in_words, orders_left
 from killswitch.domain.switch import KillSwitch
 from killswitch.links import OMS_ACTIONS, Links, now
 from killswitch.loop import Loop
@@ -404,8 +405,9 @@ class Daemon:
             if trip.state == "confirmed":
                 log.warning("stopping: %s: %s stays latched; nothing guards it now", trip.trip, trip.scope.in_words())
             else:
-                left = "unknown" if trip.orders_left is None else trip.orders_left
-                log.error("stopping: %s: %s is NOT confirmed, orders left: %s", trip.trip, trip.scope.in_words(), left)
+                left = f"{orders_left(trip.orders_left, trip.outcome)}; {trip.outcome or 'UNKNOWN'}"
+                left += f", {in_words(trip.remaining)}" if trip.remaining else ""
+                log.error("stopping: %s: %s is NOT confirmed, %s", trip.trip, trip.scope.in_words(), left)
         self._loop.hand_out(self._switch.end(now(), self._wall()))
         if self._commands is not None:
             await self._commands.flush(FLUSH_S)

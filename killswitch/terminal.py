@@ -9,6 +9,7 @@ import textwrap
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from killswitch.domain.remains import orders_left
 from killswitch.wire.announce import scope_json
 
 if TYPE_CHECKING:
@@ -60,10 +61,12 @@ def counted(number: int, what: str) -> str:
 
 def progress(seen: TripSeen, after_s: float) -> str:
     """One line of a sweep, `after_s` after the command."""
-    left = "not listed yet" if seen.orders_left is None else str(seen.orders_left)
+    said = f", {seen.outcome}" if seen.outcome else ""
     if seen.shadow:
+        left = "not listed yet" if seen.orders_left is None else str(seen.orders_left)
         return plain(f"{after_s:8.3f} s  {seen.state:<10} would cancel: {left}")
-    return plain(f"{after_s:8.3f} s  {seen.state:<10} calls {seen.calls}, orders left: {left}")
+    left = orders_left(seen.orders_left, seen.outcome)
+    return plain(f"{after_s:8.3f} s  {seen.state:<10} calls {seen.calls}, {left}{said}")
 
 
 def outcome(seen: TripSeen | None, scope: Scope, waited_s: float) -> str:
@@ -72,11 +75,21 @@ def outcome(seen: TripSeen | None, scope: Scope, waited_s: float) -> str:
         return wrapped(f"UNKNOWN: nothing was heard of the trip within {waited_s:g} s. It stays latched.")
     if seen.outcome == "VERIFIED":
         return wrapped(f"VERIFIED: no {seen.covers or 'orders'} left in {scope.in_words()}. The trip stays latched.")
-    left = "unknown" if seen.orders_left is None else str(seen.orders_left)
-    return wrapped(
-        f"{seen.outcome or 'UNKNOWN'}: not verified within {waited_s:g} s; orders left: {left}. The trip stays "
-        "latched and the daemon goes on."
-    )
+    return wrapped(f"{unverified(seen, waited_s)} The trip stays latched and the daemon goes on.")
+
+
+def unverified(seen: TripSeen, waited_s: float) -> str:
+    """What came of a trip that isn't VERIFIED: its outcome, which orders remain, and what couldn't be looked at."""
+    said = (_remaining(seen.remaining), seen.why and f"escalated: {seen.why}")
+    more = "".join(f" {text[:1].upper()}{text[1:]}." for text in said if text)
+    left = orders_left(seen.orders_left, seen.outcome)
+    return f"{seen.outcome or 'UNKNOWN'}: not verified within {waited_s:g} s; {left}.{more}"
+
+
+def _remaining(left: object) -> str:
+    """The sentence of what remains, as it was published."""
+    said = left.get("text") if isinstance(left, dict) else ""
+    return said if isinstance(said, str) else ""
 
 
 def shadow(seen: TripSeen | None, scope: Scope, waited_s: float) -> str:
@@ -124,13 +137,15 @@ def receipt(said: ReceiptSeen) -> str:
     durable = "" if said["durable"] else " (not yet in the journal)"
     trip = f", trip {said['trip']}" if said["trip"] else ""
     reason = REASONS.get(said["reason"], said["reason"]) or "no reason given"
-    return wrapped(f"{verdict} by {said['daemon'] or 'the daemon'}: {reason}{trip}{durable}")
+    more = "".join(f"; {text}" for text in (said.get("outcome"), said.get("remaining")) if text)
+    return wrapped(f"{verdict} by {said['daemon'] or 'the daemon'}: {reason}{trip}{durable}{more}")
 
 
 def trip_fields(seen: TripSeen) -> Said:
     """A trip as JSON, with the keys that it is published with."""
     scope = None if seen.scope is None else scope_json(seen.scope)
-    names = [name for name in type(seen).__slots__ if seen.shadow or name != "would_cancel"]
+    absent = {"remaining": seen.remaining is None, "why": not seen.why, "would_cancel": not seen.shadow}
+    names = [name for name in type(seen).__slots__ if not absent.get(name)]
     return {name: getattr(seen, name) for name in names} | {"scope": scope, "causes": list(seen.causes)}
 
 
@@ -219,16 +234,16 @@ def _trip(trip: Said) -> Iterator[str]:
         would = trip.get("would_cancel")
         yield from _would(would, "    ") if isinstance(would, dict) else [wrapped("not listed yet", "    ")]
         return
-    left = trip.get("orders_left")
+    left = orders_left(trip.get("orders_left"), trip.get("outcome"))
     yield wrapped(
-        f"tripped {_text(trip, 'tripped_at')} by {_text(trip, 'by')}; calls {trip.get('calls')}, orders left: "
-        f"{'not listed' if left is None else left}; verified {trip.get('verified_at') or 'never'}",
+        f"tripped {_text(trip, 'tripped_at')} by {_text(trip, 'by')}; calls {trip.get('calls')}, {left}; "
+        f"verified {trip.get('verified_at') or 'never'}",
         "    ",
         "  ",
     )
-    unseen = trip.get("accounts_unseen")
-    if isinstance(unseen, list) and unseen:
-        yield wrapped(f"accounts not seen: {', '.join(map(str, unseen[:IDS_SHOWN]))}", "    ", "  ")
+    for text in (_remaining(trip.get("remaining")), f"escalated: {trip['why']}" if trip.get("why") else ""):
+        if text:
+            yield wrapped(text, "    ", "  ")
 
 
 def _scope(scope: object) -> str:

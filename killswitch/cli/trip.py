@@ -198,7 +198,7 @@ def _shown(began: float, as_json: bool) -> Callable[[TripSeen], None]:
 
 def _trip_direct(config: Config, scope: Scope, *, by: str, reason: str, wait: float, as_json: bool) -> int:
     from killswitch import direct  # noqa: PLC0415
-    from killswitch.terminal import trip_fields, wrapped  # noqa: PLC0415
+    from killswitch.terminal import trip_fields, unverified, wrapped  # noqa: PLC0415
     from killswitch.wire.announce import decode_trip_view, encode_trip  # noqa: PLC0415
 
     site = next(site for site in config.oms if site.name == scope.oms)
@@ -226,14 +226,10 @@ def _trip_direct(config: Config, scope: Scope, *, by: str, reason: str, wait: fl
         said = None if view is None else trip_fields(view)
         echo_json({"trip": said, "why": "" if view else ended.why, "evidence": evidence, "guarded": False})
     if view is None:
-        end(UNREACHED, f"OMS {scope.oms} could not be reached within {wait:g} s: {ended.why}. Nothing was cancelled.")
-    left = "unknown" if view.orders_left is None else str(view.orders_left)
-    verdict = (
-        f"VERIFIED: no {view.covers} left"
-        if view.outcome == "VERIFIED"
-        else (f"{view.outcome or 'UNKNOWN'}: not verified within {wait:g} s; orders left: {left}")
-    )
-    click.echo(f"{verdict} ({time.monotonic() - began:.1f} s)", err=as_json)
+        why = f"OMS {scope.oms} could not be reached within {wait:g} s: {ended.why}"
+        end(UNREACHED, f"UNKNOWN: {why}. Nothing was cancelled.")
+    verdict = f"VERIFIED: no {view.covers} left." if view.outcome == "VERIFIED" else unverified(view, wait)
+    click.echo(wrapped(f"{verdict} ({time.monotonic() - began:.1f} s)"), err=as_json)
     kept = "No evidence could be written." if evidence is None else f"Evidence: {evidence}"
     click.echo(wrapped(f"{unguarded} {kept}"), err=as_json)
     return DONE if view.outcome == "VERIFIED" else NO

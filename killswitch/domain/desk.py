@@ -21,7 +21,7 @@ from killswitch.domain.messages import (
     UsedCommand,
     Via,
 )
-from killswitch.domain.undo import Table
+from killswitch.domain.undo import Recent, Table
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import ButtonPressed, Restored
@@ -38,7 +38,7 @@ USED_MAX: Final = 100_000
 class Used:
     """A command id that is taken: what was asked with it, what was answered, and the record that holds it.
 
-    `shadow`: what came of it cancels nothing.
+    `shadow`: what came of it cancels nothing. `outcome`: of a reset, its trip's.
     """
 
     digest: str
@@ -47,6 +47,7 @@ class Used:
     trip: str | None
     n: int
     shadow: bool = False
+    outcome: str = ""
 
 
 class Desk:
@@ -54,7 +55,7 @@ class Desk:
 
     def __init__(self, outbox: Outbox, undo: Undo, restored: Restored) -> None:
         self._outbox = outbox
-        self._used: Table[str, Used] = Table(undo)
+        self._used: Recent[str, Used] = Recent(undo, USED_MAX)
         self._unacknowledged: Table[int, tuple[int, Receipt | None, object]] = Table(undo)
         self._deliveries: Table[str, int] = Table(undo)
         self._deliveries["taken"] = 0
@@ -67,29 +68,27 @@ class Desk:
         return self._used.get(id_)
 
     def accept(
-        self, event: TripRequested | ResetRequested, command: str, trip: str, reason: str, *, shadow: bool = False
+        self,
+        event: TripRequested | ResetRequested,
+        command: str,
+        trip: str,
+        reason: str,
+        *,
+        shadow: bool = False,
+        outcome: str = "",
     ) -> None:
         """Answer yes once the command's record is on disk; its delivery is acknowledged then."""
         body = Commanded(event.id, command, event.digest, accepted=True, reason=reason, trip=trip, by=event.by)
         n = self._outbox.record(body, event.wall, urgent=True)
-        self._used[event.id] = Used(event.digest, accepted=True, reason=reason, trip=trip, n=n, shadow=shadow)
-        if len(self._used) > USED_MAX:
-            del self._used[next(iter(self._used))]
-        receipt = Receipt(event.id, event.via, event.token, accepted=True, reason=reason, trip=trip, shadow=shadow)
+        used = Used(event.digest, accepted=True, reason=reason, trip=trip, n=n, shadow=shadow, outcome=outcome)
+        self._used[event.id] = used
+        receipt = _receipt(event, used)
         self._outbox.after(receipt, n)
         self._acknowledge_after(n, receipt, event.token, event.via)
 
     def repeat(self, event: TripRequested | ResetRequested, used: Used) -> None:
         """The same command again: the first receipt again, once that is safe."""
-        receipt = Receipt(
-            event.id,
-            event.via,
-            event.token,
-            accepted=used.accepted,
-            reason=used.reason,
-            trip=used.trip,
-            shadow=used.shadow,
-        )
+        receipt = _receipt(event, used)
         self._outbox.after(receipt, used.n)
         self._acknowledge_after(used.n, receipt, event.token, event.via)
 
@@ -97,8 +96,16 @@ class Desk:
         """A button has no id and gets no receipt; its delivery is acknowledged once record `n` is on disk."""
         self._acknowledge_after(n, None, event.token, event.via)
 
-    def refuse(self, event: TripRequested | ResetRequested, command: str, reason: str) -> None:
-        """No, with a sentence; nothing changes."""
+    def refuse(
+        self,
+        event: TripRequested | ResetRequested,
+        command: str,
+        reason: str,
+        *,
+        outcome: str = "",
+        remaining: str = "",
+    ) -> None:
+        """No, with a sentence; nothing changes. Of a reset also its trip's outcome, and what stands in the way."""
         body = Commanded(event.id, command, event.digest, accepted=False, reason=reason, trip=None, by=event.by)
         self._outbox.record(body, event.wall)
         self._say_no(
@@ -108,6 +115,8 @@ class Desk:
             f"{command} command {event.id} by {event.by} was refused: {reason}",
             reason=reason,
             wall=event.wall,
+            outcome=outcome,
+            remaining=remaining,
         )
 
     def malformed(self, event: CommandRefused) -> None:
@@ -144,12 +153,22 @@ class Desk:
     def waiting(self) -> int:
         return self._outbox.receipts_held()
 
-    def _say_no(self, id_: str | None, via: Via, token: object, text: str, *, reason: str, wall: float) -> None:
+    def _say_no(
+        self,
+        id_: str | None,
+        via: Via,
+        token: object,
+        text: str,
+        *,
+        reason: str,
+        wall: float,
+        outcome: str = "",
+        remaining: str = "",
+    ) -> None:
         self._outbox.put(AnnounceEvent("refused", text, wall))
-        if id_ is not None:
-            self._outbox.put(Receipt(id_, via, token, accepted=False, reason=reason, trip=None))
-        elif via == "http":
-            self._outbox.put(Receipt("", via, token, accepted=False, reason=reason, trip=None))
+        if id_ is not None or via == "http":
+            no = Receipt(id_ or "", via, token, accepted=False, reason=reason, trip=None)
+            self._outbox.put(replace(no, outcome=outcome, remaining=remaining))
         self._acknowledge(token, via)
 
     def _acknowledge(self, token: object, via: Via) -> None:
@@ -180,6 +199,20 @@ class Desk:
         self._acknowledge(token, "mqtt")
         if receipt is not None:
             self._outbox.put(replace(receipt, durable=False))
+
+
+def _receipt(event: TripRequested | ResetRequested, used: Used) -> Receipt:
+    """The answer to a command whose id is taken for it."""
+    return Receipt(
+        event.id,
+        event.via,
+        event.token,
+        accepted=used.accepted,
+        reason=used.reason,
+        trip=used.trip,
+        shadow=used.shadow,
+        outcome=used.outcome,
+    )
 
 
 def _used(command: UsedCommand) -> Used:

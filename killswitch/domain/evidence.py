@@ -101,15 +101,6 @@ class Evidence:
         ]
         return sum(counts) if counts else (0 if trip.state is State.CONFIRMED else None)
 
-    def looked_at(self, trip: Trip) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The scope's accounts that a list of this sweep has shown, and those that none has."""
-        seen: list[int] = []
-        unseen: list[int] = []
-        for account in self.accounts(trip)[0]:
-            listed = self._book.listed.get((trip.scope.oms, account))
-            (seen if listed is not None and listed.call >= trip.sweep.began_call else unseen).append(account)
-        return tuple(seen), tuple(unseen)
-
     def forget(self, trip: str) -> None:
         for key in self._found:
             if key[0] == trip:

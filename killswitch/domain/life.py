@@ -11,8 +11,10 @@ from killswitch.domain.messages import (
     CauseView,
     LatchedTrip,
     Moved,
+    Noted,
     Tripped,
 )
+from killswitch.domain.remains import KEPT_MAX, in_words, orders_left
 from killswitch.domain.trips import (
     RESIDUAL,
     TRANSITIONS,
@@ -57,44 +59,49 @@ class Life:
         if target is trip.state:
             if input_ is Input.OVERDUE and self._parts.status.get(f"why {trip.id}") != why:
                 self._parts.status[f"why {trip.id}"] = why
-                self._tell_escalation(trip, why, wall)
+                text = self._escalation(trip, why)
+                n = self._parts.outbox.record(Noted("escalated", text, trip.id), wall)
+                self._tell_escalation(trip, text, wall, n)
             return
         outcome = {
             State.CONFIRMED: VERIFIED,
             State.SWEEPING: {Input.SIGHTED: RESIDUAL, Input.BLIND: UNKNOWN}.get(input_),
         }.get(target, trip.outcome or UNKNOWN)
-        n = self._parts.outbox.record(
-            Moved(
-                trip.id,
-                trip.state.value,
-                input_.value,
-                target.value,
-                why,
-                self._parts.sweeper.evidence.orders_left(trip),
-                outcome,
-            ),
-            wall,
+        left = self._parts.sweeper.remains.of(trip, KEPT_MAX)
+        body = Moved(
+            trip.id,
+            trip.state.value,
+            input_.value,
+            target.value,
+            why,
+            self._parts.sweeper.evidence.orders_left(trip),
+            outcome,
+            orders=tuple(order.order_id for order in left.orders if order.order_id is not None),
+            unseen=tuple(account for account, _ in left.unseen),
         )
+        n = self._parts.outbox.record(body, wall)
         self._parts.stir.add(trip.scope.oms)
         match target:
             case State.SWEEPING:
                 self.begin(replace(trip, state=target, outcome=outcome), now, person=input_ is Input.TRIP)
-                self._parts.outbox.event(
-                    "sweeping", f"{trip.scope.in_words()}: swept again: {why}", wall, trip=trip.id, n=n
-                )
+                text = f"{trip.scope.in_words()}: {outcome or 'no outcome yet'}, swept again: {why}"
+                detail = {"outcome": outcome}
+                self._parts.outbox.event("sweeping", text, wall, trip=trip.id, detail=detail, n=n)
             case State.CONFIRMED:
                 self._parts.agenda.clear(("overdue", trip.id))
                 self._parts.agenda.clear(("remind", trip.id))
                 self._parts.status.pop(f"why {trip.id}")
                 self._parts.trips[trip.id] = replace(trip, state=target, outcome=VERIFIED, confirmed_once=True)
-                text = f"{trip.scope.in_words()}: confirmed: {why}"
-                self._parts.outbox.event("confirmed", text, wall, trip=trip.id, n=n)
+                text = f"{trip.scope.in_words()}: confirmed: VERIFIED, no orders left: {why}"
+                detail = {"outcome": VERIFIED}
+                self._parts.outbox.event("confirmed", text, wall, trip=trip.id, detail=detail, n=n)
             case State.ESCALATED:
-                self._parts.trips[trip.id] = replace(trip, state=target, outcome=outcome)
+                trip = replace(trip, state=target, outcome=outcome)
+                self._parts.trips[trip.id] = trip
                 self._parts.status[f"why {trip.id}"] = why
                 self._parts.agenda.clear(("overdue", trip.id))
                 self._parts.agenda.set(("remind", trip.id), now + REMIND_EVERY_S)
-                self._tell_escalation(trip, why, wall)
+                self._tell_escalation(trip, self._escalation(trip, why), wall, n)
             case State.ARMED:
                 raise InvariantBroken("a reset goes through its own door")
             case _:
@@ -109,18 +116,35 @@ class Life:
         self._parts.agenda.set(("overdue", trip.id), now + self._parts.settings.confirm.deadline_s)
         self._parts.stir.add(trip.scope.oms)
 
-    def _tell_escalation(self, trip: Trip, why: str, wall: float) -> None:
+    def left(self, trip: Trip) -> str:
+        """A trip that isn't confirmed, its outcome and what remains of it."""
+        remains = in_words(self._parts.sweeper.remains.of(trip))
+        return f"{trip.id}: {trip.outcome or UNKNOWN}{f', {remains}' if remains else ''}"
+
+    def _escalation(self, trip: Trip, why: str) -> str:
+        """What people are told of a trip that is not confirmed: why, its outcome, and what remains of it."""
         site = self._parts.book.sites.get(trip.scope.oms)
         contact = f"; call {site.contact}" if site is not None and site.contact else ""
-        left = self._parts.sweeper.evidence.orders_left(trip)
-        shown = "unknown" if left is None else str(left)
-        text = f"{trip.scope.in_words()}: not confirmed: {why}; orders left: {shown}{contact}"
-        self._parts.outbox.event("escalated", text, wall, trip=trip.id)
+        outcome = trip.outcome or UNKNOWN
+        left = orders_left(self._parts.sweeper.evidence.orders_left(trip), outcome)
+        remains = in_words(self._parts.sweeper.remains.of(trip))
+        shown = f"{left}; {remains}" if remains else left
+        return f"{trip.scope.in_words()}: not confirmed: {why}; {outcome}, {shown}{contact}"
+
+    def _tell_escalation(self, trip: Trip, text: str, wall: float, n: int) -> None:
+        left = self._parts.sweeper.remains.of(trip)
+        detail = {
+            "outcome": trip.outcome or UNKNOWN,
+            "orders": [order.order_id for order in left.orders],
+            "accounts_unseen": [account for account, _ in left.unseen],
+        }
+        self._parts.outbox.event("escalated", text, wall, trip=trip.id, detail=detail, n=n)
 
     def remind(self, trip_id: str, now: float, wall: float) -> None:
         trip = self._parts.trips.get(trip_id)
         if trip is not None and trip.state is State.ESCALATED:
-            self._tell_escalation(trip, self._parts.status.get(f"why {trip.id}") or "not confirmed", wall)
+            text = self._escalation(trip, self._parts.status.get(f"why {trip.id}") or "it stays so")
+            self._tell_escalation(trip, text, wall, self._parts.outbox.last_n)
             self._parts.agenda.set(("remind", trip_id), now + REMIND_EVERY_S)
 
     def latch(self, trip: Trip, now: float, digest: str = "") -> int:

@@ -100,6 +100,7 @@ class Links:
         self._parts.agenda.clear(("snapshot", oms))
         self._parts.credentials.forget(oms)
         self._parts.book.forget(oms)
+        self._parts.sweeper.remains.forget(oms)
 
     def look_again(self, oms: str, now: float) -> None:
         """What rules read of this OMS has changed: a whole snapshot, now."""

@@ -830,7 +830,8 @@ class Keep:
 class Receipt:
     """The answer to a command. `token` is the one that came with it. `durable` False: not yet on disk.
 
-    `shadow`: what was accepted cancels nothing.
+    `shadow`: what was accepted cancels nothing. Of a reset: `outcome` is its trip's ("": it has none yet), `remaining`
+    what stands in its way, in words.
     """
 
     id: str
@@ -841,6 +842,8 @@ class Receipt:
     trip: str | None
     durable: bool = True
     shadow: bool = False
+    outcome: str = ""
+    remaining: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -937,8 +940,27 @@ class WouldCancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Remaining:
+    """What stands between a live trip and VERIFIED, as its newest lists show it.
+
+    `orders`: the first of those in scope; `more_orders`: how many there are beyond them. `unreadable`: rows that may
+    be orders of the scope. `unseen`: (account, why) of those without a list, the first of them, and `more_unseen`
+    beyond. `complete` False: there may be accounts that nobody told us of.
+    """
+
+    orders: tuple[Order, ...]
+    more_orders: int
+    unreadable: int
+    unseen: tuple[tuple[int, str], ...]
+    more_unseen: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TripView:
     """What the outside sees of a trip. `would_cancel`: of a shadow trip only, None until it has looked.
+
+    `remaining`: of a live trip that isn't confirmed. `why`: why it is escalated; "" while it isn't.
 
     `causes`: the first hundred at most; `more_causes`: how many there are beyond them. The journal has each.
     """
@@ -960,6 +982,8 @@ class TripView:
     shadow: bool = False
     would_cancel: WouldCancel | None = None
     more_causes: int = 0
+    remaining: Remaining | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -1024,7 +1048,7 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The daemon ended in order; `left` says what was not confirmed."""
+    """The daemon ended in order; `left` says what was not confirmed, and what remains of it."""
 
     daemon: str
     left: str
@@ -1052,7 +1076,10 @@ class CauseAdded:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A trip changed its state. `input` is the table's word; `why` a sentence."""
+    """A trip changed its state. `input` is the table's word; `why` a sentence.
+
+    `orders` remain and `unseen` accounts could not be looked at: the first hundred of each, as it knew them then.
+    """
 
     trip: str
     source: str
@@ -1061,6 +1088,8 @@ class Moved:
     why: str
     orders_left: int | None = None
     outcome: str | None = None
+    orders: tuple[int, ...] = ()
+    unseen: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -1105,7 +1134,10 @@ class Commanded:
 
 @dataclass(frozen=True, slots=True)
 class WasReset:
-    """A person ended a trip. `unanswered`: cancels on dead sessions that may still execute."""
+    """A person ended a trip. `unanswered`: cancels on dead sessions that may still execute.
+
+    `outcome`: the trip's then, and `verified_wall` when it was proven last.
+    """
 
     trip: str
     by: str
@@ -1113,6 +1145,8 @@ class WasReset:
     command_id: str
     digest: str
     unanswered: tuple[int, ...] = ()
+    outcome: str = ""
+    verified_wall: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,14 @@ from killswitch.domain.messages import (
     TripRequested,
     WasReset,
 )
+from killswitch.domain.remains import in_words
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.shadows import CANCELS_NOTHING
 from killswitch.domain.trips import (
     TRANSITIONS,
+    VERIFIED,
     Input,
+    State,
     Trip,
     Verdict,
 )
@@ -178,12 +181,21 @@ class People:
         trip = self._parts.trips.get(event.trip)
         refusal = "no such trip" if trip is None else self._refuses_reset(trip, event, now)
         if trip is None or refusal is not None:
-            self._parts.desk.refuse(event, "reset", refusal or "no such trip")
+            proven = trip is None or trip.state is State.CONFIRMED
+            self._parts.desk.refuse(
+                event,
+                "reset",
+                refusal or "no such trip",
+                outcome="" if trip is None else VERIFIED if proven else trip.outcome or "",
+                remaining="" if trip is None or proven else in_words(self._parts.sweeper.remains.of(trip)),
+            )
             return
         reason = self._of_rules(trip) or "reset"
         if trip.ghosts:
             reason += f"; {len(trip.ghosts)} cancels on dead sessions may still execute: {trip.ghosts}"
-        body = WasReset(trip.id, event.by, event.reason, event.id, event.digest, trip.ghosts)
+        body = WasReset(
+            trip.id, event.by, event.reason, event.id, event.digest, trip.ghosts, VERIFIED, trip.verified_wall
+        )
         n = self._parts.outbox.record(body, event.wall, urgent=True)
         del self._parts.trips[trip.id]
         self._parts.forget_causes(trip)
@@ -194,9 +206,9 @@ class People:
         self._parts.sweeper.forget(trip)
         self._parts.outbox.forget_trip(trip.id)
         self._parts.outbox.after(ClearTrip(trip.id), n)
-        text = f"{trip.scope.in_words()}: reset by {event.by}: {event.reason}"
+        text = f"{trip.scope.in_words()}: {VERIFIED}, reset by {event.by}: {event.reason}"
         self._parts.outbox.event("reset", text, event.wall, trip=trip.id, n=n)
-        self._parts.desk.accept(event, "reset", trip.id, reason)
+        self._parts.desk.accept(event, "reset", trip.id, reason, outcome=VERIFIED)
         self._parts.status["announce"] = "yes"
         self._parts.stir.add(trip.scope.oms)
 

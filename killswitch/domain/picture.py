@@ -84,7 +84,9 @@ class Picture:
         n = self._parts.outbox.last_n
         changed = False
         for trip in self._parts.trips.values():
-            basis = (trip, self._parts.repeats.get(trip.id), self._lists(trip))
+            away = self._parts.book.session_for(trip.scope.oms) is None
+            why = self._parts.status.get(f"why {trip.id}")
+            basis = (trip, self._parts.repeats.get(trip.id), why, away, self._lists(trip))
             if self._bases.get(trip.id) == basis:
                 continue  # most of many trips: their view need not be made to know that it is the same
             self._bases[trip.id] = basis
@@ -123,8 +125,10 @@ class Picture:
         return max(states, key=SEVERITY.index, default=State.ARMED)
 
     def _view_trip(self, trip: Trip) -> TripView:
-        looked, unseen = self._parts.sweeper.evidence.looked_at(trip)
+        remains = self._parts.sweeper.remains
+        looked, unseen = remains.looked_at(trip)
         causes = self._parts.causes_of(trip)
+        proven = trip.state is State.CONFIRMED
         return TripView(
             trip=trip.id,
             state=trip.state.value,
@@ -135,11 +139,13 @@ class Picture:
             tripped_wall=trip.tripped_wall,
             calls=trip.calls,
             orders_left=self._parts.sweeper.evidence.orders_left(trip),
-            outcome=VERIFIED if trip.state is State.CONFIRMED else trip.outcome,
+            outcome=VERIFIED if proven else trip.outcome,
             covers=COVERS,
             verified_wall=trip.verified_wall,
             accounts_looked_at=looked,
-            accounts_unseen=unseen,
+            accounts_unseen=tuple(account for account, _ in unseen),
+            remaining=None if proven else remains.of(trip),
+            why=(self._parts.status.get(f"why {trip.id}") or "") if trip.state is State.ESCALATED else "",
         )
 
     def _view_oms(self, site: Site, now: float) -> OmsView:

@@ -18,6 +18,7 @@ from killswitch.domain.messages import (
     Withdraw,
 )
 from killswitch.domain.refusals import Refusals
+from killswitch.domain.remains import Remains
 from killswitch.domain.scope import EVERY, Holds, Scope
 from killswitch.domain.sweep import Found, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
@@ -62,6 +63,7 @@ class Sweeper:
         self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, standing=standing)
         self.refusals = Refusals(book, trips, self.evidence)
         self.witness = Witness(self.evidence, outbox, undo)
+        self.remains = Remains(book, self.evidence, undo)
         self.wider = Wider(book, outbox, undo)
         self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
@@ -119,7 +121,7 @@ class Sweeper:
         elif call.name == "GetUserAccounts":
             self._users_settled(call)
         elif call.name == "GetOpenOrders":
-            self._list_failed(call, now)
+            self._list_failed(call, now, event.answer.text or f"answer {event.answer.label}")
             if event.answer.kind is AnswerKind.REFUSED:
                 self._escalate(call.scope, f"account {call.scope.account} can't be listed: {event.answer.text}")
         return call.oms
@@ -171,7 +173,7 @@ class Sweeper:
                 if trip.sweep.users_asked == number:
                     self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, users_asked=0))
         if not call.cancels:
-            self._list_failed(call, now)
+            self._list_failed(call, now, why)
             return call.oms
         self.witness.called(call, "lost", why, wall=wall)
         if call.sent_at is not None:
@@ -193,7 +195,7 @@ class Sweeper:
             if call.name == "GetUserAccounts":
                 self._users_settled(call)
             else:
-                self._list_failed(call, now)
+                self._list_failed(call, now, "no answer in time")
             return call.oms
         if call.sent_at is None:
             # The socket takes nothing: drop it there, else a storm of old cancels leaves at once later.
@@ -255,7 +257,9 @@ class Sweeper:
         for trip in self.evidence.latched(session.oms):
             carried = frozenset((s, scope) for s, scope in trip.sweep.carried if s != session.number)
             sweep = replace(trip.sweep, carried=carried)
-            self.trips[trip.id] = replace(trip, sweep=sweep)
+            # With no session left nobody can look: what was seen last is no outcome any more.
+            alone = self.book.session_for(session.oms) is None and trip.state is not State.CONFIRMED
+            self.trips[trip.id] = replace(trip, sweep=sweep, outcome=UNKNOWN if alone else trip.outcome)
             if trip.state is State.CONFIRMED and not carried:
                 self.changes.append((trip.id, Input.BLIND, "the session of its proof is gone"))
 
@@ -420,9 +424,10 @@ class Sweeper:
             if trip.scope.meets(scope):
                 self.changes.append((trip.id, Input.OVERDUE, why))
 
-    def _list_failed(self, call: Call, now: float) -> None:
+    def _list_failed(self, call: Call, now: float, why: str) -> None:
         if call.name != "GetOpenOrders":
             return
+        self.remains.failed(call, why)
         for trip in self.evidence.latched(call.oms):
             if call.scope.account in self.evidence.accounts(trip)[0] and call.number >= trip.sweep.mark:
                 # The lists that did come still count: only what is missing is asked for again, a moment later.

@@ -375,7 +375,7 @@ class KillSwitch:
 
     def end(self, now: float, wall: float) -> tuple[Action, ...]:
         """The end of an orderly stop: a record of what is not confirmed, and the windows as they stand."""
-        left = ", ".join(t.id for t in self._parts.trips.values() if t.state is not State.CONFIRMED)
+        left = "; ".join(self._life.left(t) for t in self._parts.trips.values() if t.state is not State.CONFIRMED)
         self._parts.outbox.record(Stopped(self._parts.settings.daemon, left), wall)
         self._keep(self._parts.watch.memory.all(now), now, wall)
         self._parts.undo.commit()

@@ -10,23 +10,24 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 
 import msgspec
 
+from killswitch.domain.remains import in_words
 from killswitch.domain.scope import EVERY, Part, Scope, ScopeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from killswitch.domain.messages import AnnounceEvent, CauseView, Receipt, TripView, WouldCancel
+    from killswitch.domain.messages import AnnounceEvent, CauseView, Receipt, Remaining, TripView, WouldCancel
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=str)
 """What a detail may hold beyond JSON's own is shown as text."""
 
 
 class ReceiptSeen(TypedDict):
-    """The answer to a command, as its sender reads it."""
+    """The answer to a command, as its sender reads it. `outcome` and `remaining` are there where they are said."""
 
     id: str
     accepted: bool
@@ -35,13 +36,16 @@ class ReceiptSeen(TypedDict):
     daemon: str
     durable: bool
     shadow: bool
+    outcome: NotRequired[str]
+    remaining: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TripSeen:
     """A published trip, as far as it can be read. `causes`: their sentences. `scope` None: unreadable.
 
-    `would_cancel`: as it was published, of a shadow trip that has looked.
+    `would_cancel`: as it was published, of a shadow trip that has looked; `remaining`: of a live one that isn't
+    confirmed. `why`: why it is escalated.
     """
 
     trip: str
@@ -59,6 +63,8 @@ class TripSeen:
     daemon: str
     shadow: bool
     would_cancel: dict[str, Any] | None = None
+    remaining: dict[str, Any] | None = None
+    why: str = ""
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -78,7 +84,10 @@ def rfc3339(wall: float) -> str:
 
 
 def receipt_json(receipt: Receipt, daemon: str) -> dict[str, Any]:
-    """`durable` is there, and false, only while the command is not on disk; `shadow`, and true, where it is so."""
+    """`durable` is there, and false, only while the command is not on disk; `shadow`, and true, where it is so.
+
+    Of a reset `outcome`, where its trip has one, and in a refusal `remaining`: a sentence.
+    """
     said: dict[str, Any] = {
         "id": receipt.id,
         "accepted": receipt.accepted,
@@ -90,6 +99,10 @@ def receipt_json(receipt: Receipt, daemon: str) -> dict[str, Any]:
         said["durable"] = False
     if receipt.shadow:
         said["shadow"] = True
+    if receipt.outcome:
+        said["outcome"] = receipt.outcome
+    if receipt.remaining:
+        said["remaining"] = receipt.remaining
     return said
 
 
@@ -117,11 +130,16 @@ def cause_json(cause: CauseView) -> dict[str, Any]:
 def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
     """A trip with the contract's keys; a shadow trip has `would_cancel` as well, null until it has looked.
 
-    `more_causes` where there are more than are told.
+    `more_causes` where there are more than are told; while it isn't confirmed `remaining`, and while it is escalated
+    `why`.
     """
     more: dict[str, Any] = {"would_cancel": _would_json(view.would_cancel)} if view.shadow else {}
     if view.more_causes:
         more["more_causes"] = view.more_causes
+    if view.remaining is not None:
+        more["remaining"] = _remaining_json(view.remaining)
+    if view.why:
+        more["why"] = view.why
     return {
         "trip": view.trip,
         "state": view.state,
@@ -138,6 +156,28 @@ def trip_json(view: TripView, daemon: str) -> dict[str, Any]:
         "daemon": daemon,
         "shadow": view.shadow,
         **more,
+    }
+
+
+def _remaining_json(left: Remaining) -> dict[str, Any]:
+    """What stands between the trip and VERIFIED: the first few by name, the others in numbers; `text` is a sentence."""
+    return {
+        "text": in_words(left),
+        "orders": [
+            {
+                "order": order.order_id,
+                "client_order_id": order.client_order_id,
+                "account": order.account,
+                "instrument": order.instrument,
+                "user": order.entered_by,
+            }
+            for order in left.orders
+        ],
+        "more_orders": left.more_orders,
+        "unreadable": left.unreadable,
+        "accounts_unseen": [{"account": account, "why": why} for account, why in left.unseen],
+        "more_accounts_unseen": left.more_unseen,
+        "complete": left.complete,
     }
 
 
@@ -207,7 +247,7 @@ def decode_receipt(payload: bytes) -> ReceiptSeen | None:
     said = _object(payload)
     if said is None or not isinstance(said.get("id"), str) or not isinstance(said.get("accepted"), bool):
         return None
-    return ReceiptSeen(
+    seen = ReceiptSeen(
         id=said["id"],
         accepted=said["accepted"],
         reason=_text(said, "reason") or "",
@@ -216,6 +256,11 @@ def decode_receipt(payload: bytes) -> ReceiptSeen | None:
         durable=said.get("durable") is not False,
         shadow=said.get("shadow") is True,
     )
+    if outcome := _text(said, "outcome"):
+        seen["outcome"] = outcome
+    if remaining := _text(said, "remaining"):
+        seen["remaining"] = remaining
+    return seen
 
 
 def decode_instance(payload: bytes) -> str | None:
@@ -232,7 +277,7 @@ def decode_trip_view(payload: bytes) -> TripSeen | None:
     trip, state = _text(said, "trip"), _text(said, "state")
     if trip is None or state is None:
         return None
-    causes, would = said.get("causes"), said.get("would_cancel")
+    causes, would, left = said.get("causes"), said.get("would_cancel"), said.get("remaining")
     return TripSeen(
         trip=trip,
         state=state,
@@ -249,6 +294,8 @@ def decode_trip_view(payload: bytes) -> TripSeen | None:
         daemon=_text(said, "daemon") or "",
         shadow=said.get("shadow") is True,
         would_cancel=would if isinstance(would, dict) else None,
+        remaining=left if isinstance(left, dict) else None,
+        why=_text(said, "why") or "",
     )
 
 
