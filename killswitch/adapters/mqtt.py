@@ -3,7 +3,8 @@
 It has a client and a session of its own, apart from every feed: a broker keeps a thousand messages for a
 session that is away and drops the newest, so readings in this session would push a panic out of it. For the
 same reason nothing but commands and buttons is subscribed here. The session is durable, QoS 1, and a delivery
-is acknowledged only when the core says so; one that isn't comes again on the next connection.
+is acknowledged only when the core says so, and its receipt is with the broker; one that isn't comes again on the
+next connection.
 
 A connection carries one will, and three things must be so when nobody is there: availability says offline
 (the command client's will), the state is unknown and this replica's view is gone (two small clients, whose
@@ -16,7 +17,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
@@ -103,6 +104,8 @@ class CommandLink:
         self._connection = 0
         self._client: aiomqtt.Client | None = None
         self._open: dict[int, set[int]] = {}  # this connection's deliveries: mid -> parts not acknowledged
+        self._untold: Counter[Delivery] = Counter()  # receipts of this connection's deliveries that still wait
+        self._owed: set[Delivery] = set()  # deliveries to be acknowledged as soon as none of theirs waits
         self._instance = secrets.token_hex(8)
         self._other_heard: float | None = None  # when another process of our name last published
         self._takeovers: deque[float] = deque(maxlen=2)
@@ -128,14 +131,20 @@ class CommandLink:
         self._broker = broker
 
     def do(self, action: MqttAction) -> None:
-        """Carry out an action: a PUBACK leaves now, everything else waits for its turn to be published."""
+        """Carry out an action. A PUBACK leaves now, or as soon as the receipts before it are with the broker.
+
+        A crash in between would lose such a receipt: what is acknowledged doesn't come again. Everything else
+        waits for its turn to be published.
+        """
         match action:
             case Acknowledge(token=token):
-                self._acknowledge(token)
+                if isinstance(token, Delivery) and token in self._untold:
+                    self._owed.add(token)
+                else:
+                    self._acknowledge(token)
             case Receipt():
                 if action.via == "mqtt":
-                    topic = f"{self._prefix}/receipt/{action.id}"
-                    self._outbox.receipt(topic, partial(announce.encode_receipt, action, self._name))
+                    self._receipt(action)
             case AnnounceTrip(trip=view):
                 self._outbox.retain(self._trip_topic(view.trip), partial(announce.encode_trip, view, self._name))
             case ClearTrip(trip=trip):
@@ -150,6 +159,23 @@ class CommandLink:
                 self._outbox.event(topic, partial(announce.encode_event, action, self._name))
             case _:
                 assert_never(action)
+
+    def _receipt(self, receipt: Receipt) -> None:
+        topic, token = f"{self._prefix}/receipt/{receipt.id}", receipt.token
+        then = None
+        if isinstance(token, Delivery) and token.connection == self._connection:
+            self._untold[token] += 1
+            then = partial(self._told_sender, token)
+        self._outbox.receipt(topic, partial(announce.encode_receipt, receipt, self._name), then)
+
+    def _told_sender(self, token: Delivery) -> None:
+        """A receipt is with the broker, or was dropped since too many waited."""
+        self._untold[token] -= 1
+        if not self._untold[token]:
+            del self._untold[token]
+            if token in self._owed:
+                self._owed.discard(token)
+                self._acknowledge(token)
 
     async def run(self) -> None:
         """Connect, and again, until cancelled. A second daemon of our name ends the reconnecting, not this."""

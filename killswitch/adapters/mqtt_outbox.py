@@ -20,11 +20,19 @@ LIMIT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One message. `make` writes its payload only when it leaves: a newer one may replace it before."""
+    """One message. `make` writes its payload only when it leaves: a newer one may replace it before.
+
+    `then`: what may be done once it is with the broker, or once it is certain that it never will be.
+    """
 
     topic: str
     make: Callable[[], bytes]
     kind: str  # retained, receipt or event
+    then: Callable[[], None] | None = None
+
+    def over(self) -> None:
+        if self.then is not None:
+            self.then()
 
 
 def _nothing() -> bytes:
@@ -59,8 +67,8 @@ class Outbox:
         """Take a retained topic from the broker; it is forgotten here once that is done."""
         self.retain(topic, _nothing)
 
-    def receipt(self, topic: str, make: Callable[[], bytes]) -> None:
-        self._receipts.append(Parcel(topic, make, "receipt"))
+    def receipt(self, topic: str, make: Callable[[], bytes], then: Callable[[], None] | None = None) -> None:
+        self._receipts.append(Parcel(topic, make, "receipt", then))
         self._trim()
 
     def event(self, topic: str, make: Callable[[], bytes]) -> None:
@@ -90,6 +98,7 @@ class Outbox:
         if parcel.make is _nothing and self._retained.get(parcel.topic) is _nothing:
             del self._retained[parcel.topic]
         self._stir()
+        parcel.over()
 
     def back(self, parcel: Parcel) -> None:
         """It isn't: it waits again, where it stood."""
@@ -117,7 +126,7 @@ class Outbox:
 
     def _trim(self) -> None:
         while len(self._receipts) + len(self._events) > LIMIT:
-            (self._events or self._receipts).popleft()
+            (self._events or self._receipts).popleft().over()
             self.dropped += 1
         self._stir()
 
