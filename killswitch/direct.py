@@ -57,6 +57,7 @@ class _House:
         settings = replace(settings, sites=(site,), feeds=(), rules=(), mode="live")
         self.switch = KillSwitch(settings, Restored(), now())
         self.why = "no connection yet"
+        self._refused = False
         self.signed_in = asyncio.Event()
         self.turned = asyncio.Event()
         self._links = Links([o for o in config.oms if o.name == oms], self.submit, time.time)
@@ -81,7 +82,9 @@ class _House:
     def _see(self, event: Event, _actions: Sequence[Action], _now: float) -> None:
         if isinstance(event, SessionUp):
             self.signed_in.set()
-        elif isinstance(event, LinkFailed | SignInRefused):
+        elif isinstance(event, LinkFailed | SignInRefused) and not self._refused:
+            # Of several gateways the one that refused us has said more than those that can't be reached.
+            self._refused = isinstance(event, SignInRefused)
             self.why = event.why
         self.turned.set()
 

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from killswitch.adapters.oms import Credentials, KeyCredentials, OmsLink, PasswordCredentials
+from killswitch.adapters.oms import Credentials, Door, KeyCredentials, OmsLink, PasswordCredentials
 from killswitch.config.tables import KeySignIn
 from killswitch.domain.messages import (
     Action,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from killswitch.adapters.oms_calls import Call
-    from killswitch.config.tables import Oms
+    from killswitch.config.tables import Gateway, Oms
     from killswitch.domain.messages import Event
 
     Start: TypeAlias = Callable[[str, Coroutine[None, None, None]], asyncio.Task[None]]
@@ -50,13 +50,18 @@ def now() -> float:
 
 
 class Links:
-    """One link per OMS, and those whose place another has taken: each serves until its successor is signed in."""
+    """A link to each gateway of each OMS, and those that are wanted no more.
+
+    These serve until a link that is wanted is signed in: an OMS is never without a session for a change of ours.
+    """
 
     def __init__(self, omses: Iterable[Oms], submit: Callable[[Event], None], wall: Callable[[], float]) -> None:
         self._submit, self._wall = submit, wall
         self._numbers = itertools.count(1)
         self._omses: dict[str, Oms] = {}
-        self._links: dict[str, OmsLink] = {}
+        self._doors: dict[str, Door] = {}
+        self._links: dict[str, dict[str, OmsLink]] = {}
+        """OMS -> address of a gateway -> the link to it."""
         self._retired: dict[str, list[OmsLink]] = {}
         self._tasks: dict[OmsLink, asyncio.Task[None]] = {}
         self._start: Start | None = None
@@ -65,25 +70,36 @@ class Links:
     def start(self, start: Start) -> None:
         """Run the links by this, from now on."""
         self._start = start
-        for name in self._links:
-            self._run(name)
+        for name, links in self._links.items():
+            for link in links.values():
+                self._run(name, link)
 
     def change(self, omses: Iterable[Oms]) -> None:
-        """Go by these OMSs. A link that has to sign in anew is made before the one that it replaces is let go."""
+        """Go by these OMSs. A gateway that stays keeps its session, unless everything about the sign-in is new."""
         there = {oms.name: oms for oms in omses}
         for name in [name for name in self._omses if name not in there]:
-            self._retire(name)
+            self._retire(name, self._links.pop(name))
             self._drop_retired(name)
-            del self._omses[name]
+            del self._omses[name], self._doors[name]
         for name, oms in there.items():
             held = self._omses.get(name)
+            if held is None or _wire(held) != _wire(oms):
+                self._retire(name, self._links.pop(name, {}))
+                self._doors[name] = Door()
             self._omses[name] = oms
-            if held is not None and _wire(held) == _wire(oms):
-                continue
-            if held is not None:
-                self._retire(name)
-            self._links[name] = self._make(oms)
-            self._run(name)
+            self._go_by(oms, self._links.pop(name, {}))
+
+    def _go_by(self, oms: Oms, before: dict[str, OmsLink]) -> None:
+        """A link to each of its gateways: one that is there, or a new one."""
+        links = self._links[oms.name] = {}
+        for gateway in oms.gateways:
+            link = before.pop(gateway.url, None)
+            links[gateway.url] = link or self._make(oms, gateway)
+            if link is None:
+                self._run(oms.name, links[gateway.url])
+        self._retire(oms.name, before)
+        if any(link.session is not None for link in links.values()):
+            self._drop_retired(oms.name)
 
     def own(self, action: Action) -> None:
         """Hand an OMS's action to the link whose session it is for."""
@@ -103,28 +119,27 @@ class Links:
                 raise TypeError(f"no OMS carries out {type(action).__name__}")
 
     def _all(self, oms: str) -> list[OmsLink]:
-        return [*self._retired.get(oms, ()), *filter(None, [self._links.get(oms)])]
+        return [*self._retired.get(oms, ()), *self._links.get(oms, {}).values()]
 
     def _of(self, oms: str, session: int, call: Call) -> None:
         links = self._all(oms)
         if not links:
             self._submit(Lost(wall=self._wall(), call=call.call, session=session, why="there is no such OMS"))
             return
-        # The last one is today's link: what is for a session that is gone it reports Lost.
+        # What is for a session that is gone any link reports Lost.
         next((link for link in links if link.session == session), links[-1]).do(call)
 
-    def _run(self, name: str) -> None:
-        link = self._links[name]
+    def _run(self, name: str, link: OmsLink) -> None:
         if self._start is not None:
             self._tasks[link] = self._start(f"oms {name}", link.run())
 
-    def _retire(self, name: str) -> None:
-        link = self._links.pop(name)
-        link.retire()
-        if link.session is None:
-            self._stop(link)
-        else:
-            self._retired.setdefault(name, []).append(link)
+    def _retire(self, name: str, links: dict[str, OmsLink]) -> None:
+        for link in links.values():
+            link.retire()
+            if link.session is None:
+                self._stop(link)
+            else:
+                self._retired.setdefault(name, []).append(link)
 
     def _drop_retired(self, name: str) -> None:
         for link in self._retired.pop(name, ()):
@@ -140,8 +155,7 @@ class Links:
         if isinstance(event, SessionUp):
             self._drop_retired(oms)
 
-    def _make(self, oms: Oms) -> OmsLink:
-        gateway = oms.gateways[0]
+    def _make(self, oms: Oms, gateway: Gateway) -> OmsLink:
         return OmsLink(
             oms=oms.name,
             oms_id=oms.oms_id,
@@ -153,6 +167,7 @@ class Links:
             submit=partial(self._hear, oms.name),
             wall=self._wall,
             new_session=lambda: next(self._numbers),
+            door=self._doors[oms.name],
         )
 
 
@@ -165,8 +180,8 @@ def credentials_of(oms: Oms) -> Credentials:
 
 
 def _wire(oms: Oms) -> tuple[object, ...]:
-    """What a session was made with: where it is, as whom, and whose events it subscribed to."""
-    return oms.oms_id, oms.gateways, oms.dialect, oms.sign_in, oms.accounts
+    """What a session was made with, beside its gateway: as whom, and whose events it subscribed to."""
+    return oms.oms_id, oms.dialect, oms.sign_in, oms.accounts
 
 
 OMS_ACTIONS: Final = (

@@ -291,10 +291,13 @@ def _feed(feed: Said) -> str:
 
 
 def _sessions(oms: Said) -> Iterator[str]:
-    for session in _rows(oms, "sessions"):
+    sessions = _rows(oms, "sessions")
+    for session in sessions:
+        role = " (watching)" if len(sessions) > 1 and session.get("watching") is True else ""
         dialect = f", dialect {session['dialect']}" if session.get("dialect") else ""
         credential = f"; {session['credential']}" if session.get("credential") else ""
-        yield _link(session, f"{_text(oms, 'oms')} at {_text(session, 'gateway')}", f"{dialect}{credential}")
+        where = f"{_text(oms, 'oms')} at {_text(session, 'gateway')}{role}"
+        yield _link(session, where, f"{dialect}{credential}")
     uncovered = oms.get("uncovered_accounts")
     if isinstance(uncovered, list) and uncovered:
         shown = ", ".join(map(str, uncovered[:IDS_SHOWN]))

@@ -562,7 +562,8 @@ async def test_a_broken_journal_is_told_with_its_place(oms):
 
 
 def test_the_simulator_says_where_it_is_and_stops_in_order(home):
-    argv = ("simulate", "--listen", "127.0.0.1:0", "--accounts", "14,99", "--orders", "6", "--api-key", "the-key")
+    argv = ("simulate", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--accounts", "14,99", "--orders", "6")
+    argv += ("--api-key", "the-key")
     argv += ("--dialect", "v4")
     process = subprocess.Popen(
         home.command(*argv, "--secret-file", home.folder / "prime.secret"),
@@ -573,7 +574,7 @@ def test_the_simulator_says_where_it_is_and_stops_in_order(home):
     )
     try:
         url = process.stdout.readline()
-        assert "ws://127.0.0.1:" in url
+        assert url.count("ws://127.0.0.1:") == 2
         taken = url.split(":")[2].split("/")[0]
         code, _, errors = home.run("simulate", "--listen", f"127.0.0.1:{taken}")
         assert (code, "can't be listened on" in errors) == (3, True)

@@ -682,9 +682,10 @@ ONE_BY_ONE = [
     (("oms", 0, "dialect", "v5"), 'oms "prime".dialect: it must be "v2" or "v3" or "v4" or "auto"'),
     (("oms", 0, "dialect", NONE), 'oms "prime".dialect: it is required'),
     (
-        ("oms", 0, "gateways", ["ws://a", "ws://b"]),
-        'oms "prime".gateways: it must be a list of exactly one gateway for now',
+        ("oms", 0, "gateways", ["ws://a", "wss://b", "ws://a:80/other"]),
+        'oms "prime".gateways: a:80 is named twice: a second session there would fall with the first',
     ),
+    (("oms", 0, "gateways", []), 'oms "prime".gateways: it must be a list of one or more gateways'),
     (("mqtt", "urls", ["mqtt://a", "mqtt://b"]), "mqtt.urls: exactly one broker is accepted for now"),
     (("feed", 0, "kind", "socket"), f'feed "positions": its kind must be {KINDS}'),
     (("feed", 0, "kind", NONE), f'feed "positions": it needs a kind: {KINDS}'),

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from killswitch.adapters.oms_calls import Call
-from killswitch.adapters.oms_session import Ended, Failed, Home, Patience, Refused, Session
-from killswitch.adapters.oms_waits import link_wait_s, refused_wait_s
+from killswitch.adapters.oms_door import Door
+from killswitch.adapters.oms_home import Ended, Failed, Home, Patience, PutOff, Refused
+from killswitch.adapters.oms_session import Session
+from killswitch.adapters.oms_waits import link_wait_s
 from killswitch.adapters.websocket import FOREIGN_ERRORS, in_words, open_socket
 from killswitch.domain.messages import (
     CancelAllOrders,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Credentials",
+    "Door",
     "KeyCredentials",
     "OmsAction",
     "OmsLink",
@@ -99,6 +102,7 @@ class OmsLink:
 
     `gateway` is host:port, for people and metrics. `accounts`: whose events to subscribe. `submit` must not
     block. `new_session` gives numbers that nobody uses twice. `dialect`: None where the server's version says it.
+    `door`: shared by the links to one OMS.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class OmsLink:
         wall: Callable[[], float],
         new_session: Callable[[], int],
         patience: Patience | None = None,
+        door: Door | None = None,
     ) -> None:
         self._home = Home(
             oms=oms,
@@ -126,13 +131,13 @@ class OmsLink:
             wall=wall,
             patience=patience or Patience(),
             user=credentials.user_id if isinstance(credentials, KeyCredentials) else None,
+            door=door or Door(),
         )
         self._url = url
         self._credentials = credentials
         self._new_session = new_session
         self._session: Session | None = None
         self._failures = 0
-        self._refusals = 0
         self._logged = ""  # the kind of trouble that was logged since the last session
         self._retired = False
 
@@ -166,6 +171,7 @@ class OmsLink:
     async def run(self) -> None:
         """Keep the link, until it is cancelled, which closes the session, or was retired and its session ends."""
         while not self._retired:
+            await self._home.door.opens(self._home.gateway)
             wait_s = await self._attempt()
             if not self._retired:
                 await asyncio.sleep(wait_s)
@@ -188,31 +194,30 @@ class OmsLink:
         match ending:
             case Failed(why):
                 return self._link_failed(self._clean(why))
-            case Refused(why):
-                return self._sign_in_refused(self._clean(why))
+            case Refused(why, wait_s):
+                return self._sign_in_refused(self._clean(why), wait_s)
+            case PutOff():
+                return self._link_failed("not tried while another gateway refuses our sign-in", tried=False)
             case Ended(why, lasted_s):
                 return self._ended(why, lasted_s)
             case _:
                 assert_never(ending)
 
-    def _link_failed(self, why: str) -> float:
+    def _link_failed(self, why: str, *, tried: bool = True) -> float:
         home = self._home
-        self._failures += 1
-        wait_s = link_wait_s(self._failures)
+        self._failures += tried
+        wait_s = link_wait_s(self._failures) if tried else 0.0  # the door says how long
         self._say("link", why, wait_s)
         home.submit(LinkFailed(wall=home.wall(), oms=home.oms, gateway=home.gateway, why=why))
         return wait_s
 
-    def _sign_in_refused(self, why: str) -> float:
+    def _sign_in_refused(self, why: str, wait_s: float) -> float:
         home = self._home
-        self._refusals += 1
-        wait_s = refused_wait_s(self._refusals)
         self._say("sign-in", f"sign-in refused: {why}", wait_s)
         home.submit(SignInRefused(wall=home.wall(), oms=home.oms, gateway=home.gateway, why=why))
-        return wait_s
+        return 0.0  # the door says how long
 
     def _ended(self, why: str, lasted_s: float) -> float:
-        self._refusals = 0
         self._failures = 1 if lasted_s >= STEADY_S else self._failures + 1
         wait_s = link_wait_s(self._failures)
         self._logged = ""

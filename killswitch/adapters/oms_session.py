@@ -10,14 +10,14 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from killswitch.adapters.oms_calls import CANCELS, answer_to, request_for
+from killswitch.adapters.oms_home import Ended, Ending, Failed, PutOff, Refused
 from killswitch.adapters.websocket import ConnectionClosed, abort, close, in_words, read_message
 from killswitch.domain.dialects import POOREST, dialect_of, ignored_by
 from killswitch.domain.messages import (
     AnswerKind,
-    Event,
     Heard,
     LinkFailed,
     Lost,
@@ -32,46 +32,14 @@ from killswitch.wire.alphapoint_replies import NotSignedIn, SignedIn, read_sign_
 from killswitch.wire.frame import Frame, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from killswitch.adapters.oms_calls import Call
+    from killswitch.adapters.oms_home import Home
     from killswitch.adapters.websocket import Connection
-    from killswitch.domain.dialects import Dialect
 
 _log = logging.getLogger("killswitch.adapters.oms")
 
 LANE_MAX: Final = 100_000
 """Calls that may wait to be written, a lane. At the limit a call is Lost at once: the core decides again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a session waits for what, in seconds."""
-
-    sign_in_s: float = 10.0
-    subscribed_s: float = 5.0
-    version_s: float = 1.0  # beyond what the subscriptions took: a server may not know the call
-    ping_after_s: float = 2.0  # nothing heard for so long: ask
-    dead_after_s: float = 5.0  # not a byte for so long: half-open
-    answer_s: float = 30.0  # events, but no answer to anything for so long: as good as dead
-    beat_s: float = 0.25  # how often to look
-    heard_every_s: float = 1.0
-    speak_every_s: float = 60.0  # the gateway ends a session after an hour without a call of ours
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
-    """What a session belongs to, and where its facts go. `dialect`: None where the server's version says it."""
-
-    oms: str
-    oms_id: int
-    gateway: str
-    dialect: Dialect | None
-    accounts: Sequence[int]
-    submit: Callable[[Event], None]
-    wall: Callable[[], float]
-    patience: Patience
-    user: int | None = None  # as whom we sign in, where we say that by a number
 
 
 @dataclass(slots=True, eq=False)
@@ -93,31 +61,6 @@ class _Own:
 @dataclass(slots=True, eq=False)
 class _Ping:
     """Are you there?"""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The session ended before it was up because the sign-in was refused."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The session ended before it was up."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The session was up, for so long."""
-
-    why: str
-    lasted_s: float
-
-
-Ending: TypeAlias = Refused | Failed | Ended
 
 
 class Session:
@@ -143,7 +86,7 @@ class Session:
         self._unanswered_s = 0.0  # for so long
         self._heard_at = 0.0
         self._up_since = 0.0
-        self._ending: Refused | str | None = None  # a string: why the link was given up
+        self._ending: Refused | PutOff | str | None = None  # a string: why the link was given up
         self._odd_frames = 0
 
     # --- the other side of do() ----------------------------------------------------------------------------
@@ -200,7 +143,7 @@ class Session:
             lasted_s = self._report_down(self._ending if isinstance(self._ending, str) else why)
             if self._ending is None:
                 await close(self._socket)
-        if isinstance(self._ending, Refused):
+        if isinstance(self._ending, Refused | PutOff):
             return self._ending
         why = self._ending or why
         return Failed(why) if lasted_s is None else Ended(why, lasted_s)
@@ -221,29 +164,23 @@ class Session:
 
     async def _greet(self) -> None:
         """Sign in, await the answer, subscribe, await the answers: only then is the session up."""
-        home, patience = self._home, self._home.patience
-        try:
-            async with asyncio.timeout(patience.sign_in_s):
-                frame = await (await self._ask_own(self._sign_in))
-        except TimeoutError:
-            self.drop(f"no answer to the sign-in within {patience.sign_in_s:g} s")
+        home = self._home
+        async with home.door.turn(home.gateway) as open_:
+            ending = await self._knock() if open_ else PutOff()
+        if ending is not None:
+            self._ending = self._ending or ending
+            abort(self._socket)
             return
-        match read_sign_in(frame):
-            case NotSignedIn(why, passing):
-                self._ending = why if passing else Refused(why)
-                abort(self._socket)
-                return
-            case SignedIn(user):
-                self._user = user or home.user
-                self._signed_in.set()
+        self._signed_in.set()
         version = await self._ask_own(get_oms_version())
         await self._subscribe()
         wider = self._find_dialect(await self._version(version))
         if wider:
-            self._ending = Refused(wider)
+            self._ending = Refused(wider, home.door.refused(home.gateway))
             abort(self._socket)
             return
         self.up = True
+        home.door.let_in(home.gateway)
         self._up_since = asyncio.get_running_loop().time()
         _log.info("%s %s: session %d is up, dialect %s", home.oms, home.gateway, self.number, self.dialect.value)
         home.submit(
@@ -256,6 +193,21 @@ class Session:
                 user=self._user,
             )
         )
+
+    async def _knock(self) -> Refused | str | None:
+        """Sign in. None: they let us in."""
+        home = self._home
+        try:
+            async with asyncio.timeout(home.patience.sign_in_s):
+                frame = await (await self._ask_own(self._sign_in))
+        except TimeoutError:
+            return f"no answer to the sign-in within {home.patience.sign_in_s:g} s"
+        match read_sign_in(frame):
+            case NotSignedIn(why, passing):
+                return why if passing else Refused(why, home.door.refused(home.gateway))
+            case SignedIn(user):
+                self._user = user or home.user
+                return None
 
     async def _version(self, answer: asyncio.Future[Frame]) -> str:
         """What the server says that it is; "" where it doesn't know the call, or doesn't answer it in time.

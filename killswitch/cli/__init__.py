@@ -192,7 +192,14 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 
 
 @cli.command()
-@click.option("--listen", type=Address(), default="127.0.0.1:8087", show_default=True, help="Port 0: any free one.")
+@click.option(
+    "--listen",
+    type=Address(),
+    multiple=True,
+    default=("127.0.0.1:8087",),
+    show_default=True,
+    help="Port 0: any free one. More than once: so many gateways to the one OMS.",
+)
 @click.option("--http", type=Address(), help="Serve its calls over HTTP here as well, below /AP/.")
 @click.option("--dialect", type=click.Choice(["v2", "v3", "v4"]), default="v2", show_default=True)
 @click.option("--oms-version", "version", help="What GetOMSVersion says; empty: the call doesn't exist.")
@@ -215,7 +222,7 @@ def verify(ctx: click.Context, file: Path | None, config: str | None, as_json: b
 @click.option("--secret-file", type=click.Path(path_type=Path), help="The file that holds the API key's secret.")
 def simulate(
     *,
-    listen: tuple[str, int],
+    listen: tuple[tuple[str, int], ...],
     http: tuple[str, int] | None,
     dialect: str,
     version: str | None,
@@ -241,9 +248,10 @@ def simulate(
     from killswitch.simulator.world import SimulatorOptions, WorldError  # noqa: PLC0415
 
     options = SimulatorOptions(
-        host=listen[0],
-        port=listen[1],
-        http_host=http[0] if http else listen[0],
+        host=listen[0][0],
+        port=listen[0][1],
+        more_gateways=listen[1:],
+        http_host=http[0] if http else listen[0][0],
         http_port=http[1] if http else None,
         dialect=dialect,
         version=version,
@@ -268,7 +276,7 @@ def simulate(
     except (WorldError, FaultError) as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:
-        wanted = " and ".join(f"{host}:{port}" for host, port in filter(None, [listen, http]))
+        wanted = " and ".join(f"{host}:{port}" for host, port in filter(None, [*listen, http]))
         end(UNREACHED, f"{wanted} can't be listened on: {error.strerror or error}")
     except KeyboardInterrupt:
         click.echo("stopped", err=True)

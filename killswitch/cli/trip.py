@@ -205,7 +205,8 @@ def _trip_direct(config: Config, scope: Scope, *, by: str, reason: str, wait: fl
     if scope.whole and not site.whole_oms:
         end(NO, f"refused: the scope names neither account nor user, and OMS {site.name} has no whole_oms")
     logging.basicConfig(level=logging.CRITICAL)  # what matters is said here, in order
-    click.echo(wrapped(f"Tripping {scope.in_words()}, directly at {site.gateways[0].address}"), err=as_json)
+    places = ", ".join(gateway.address for gateway in site.gateways)
+    click.echo(wrapped(f"Tripping {scope.in_words()}, directly at {places}"), err=as_json)
     show, began = _shown(time.monotonic(), as_json), time.monotonic()
 
     def seen(view: TripView) -> TripSeen:

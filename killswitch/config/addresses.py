@@ -7,13 +7,14 @@ import re
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
 from killswitch.config.values import UNSAFE, EnvText, is_label, wrong
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _TOPIC_BYTES_MAX: Final = 65_535  # MQTT 3.1.1, section 1.5.3
 _PREFIX_MAX: Final = 100
+PORTS: Final = {"ws": 80, "wss": 443, "mqtt": 1883, "mqtts": 8883}
 RECORDING_ENDS: Final = ".jsonl"
 
 
@@ -61,14 +62,30 @@ def _brokers(value: object) -> tuple[object, ...]:
     return tuple(listed)
 
 
+def place(url: str) -> str:
+    """host:port of a gateway's address, for people and metrics."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{parts.port or PORTS[parts.scheme]}"
+
+
 def _gateway(value: object) -> str:
     return _address(value, ("ws", "wss"))
 
 
 def _gateways(value: object) -> tuple[object, ...]:
-    if not isinstance(value, list) or len(value) != 1:
-        raise wrong("it must be a list of exactly one gateway for now")
+    if not isinstance(value, list) or not value:
+        raise wrong("it must be a list of one or more gateways")
     return tuple(value)
+
+
+def _one_each(gateways: tuple[str, ...]) -> tuple[str, ...]:
+    """Each leads to a session of its own, and host:port is its name wherever it shows."""
+    places = [place(url) for url in gateways]
+    twice = [named for index, named in enumerate(places) if named in places[:index]]
+    if twice:
+        raise wrong(f"{twice[0]} is named twice: a second session there would fall with the first")
+    return gateways
 
 
 def _listen(value: object) -> str:
@@ -142,7 +159,9 @@ def _recording(value: object) -> str:
 
 
 Brokers = Annotated[tuple[Annotated[str, PlainValidator(_broker)], ...], BeforeValidator(_brokers)]
-Gateways = Annotated[tuple[Annotated[str, PlainValidator(_gateway)], ...], BeforeValidator(_gateways)]
+Gateways = Annotated[
+    tuple[Annotated[str, PlainValidator(_gateway)], ...], BeforeValidator(_gateways), AfterValidator(_one_each)
+]
 StreamUrl = Annotated[str, PlainValidator(_gateway)]
 Listen = Annotated[str, PlainValidator(_listen)]
 ButtonTopic = Annotated[str, PlainValidator(_button_topic)]

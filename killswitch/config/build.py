@@ -6,9 +6,10 @@ import hashlib
 import ipaddress
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, TypedDict, assert_never
+from typing import TYPE_CHECKING, TypedDict, assert_never
 from urllib.parse import urlsplit
 
+from killswitch.config.addresses import PORTS, place
 from killswitch.config.mistakes import Mistake
 from killswitch.config.models import (
     DeadmanRuleTable,
@@ -79,8 +80,6 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import Labels
     from killswitch.domain.settings import Mode
 
-_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
-
 
 def daemon(table: DaemonTable) -> Daemon:
     return Daemon(
@@ -111,7 +110,7 @@ def mqtt(table: MqttTable, files: Files) -> Mqtt:
             Broker(
                 url=url,
                 host=parts.hostname or "",
-                port=parts.port or _PORTS[parts.scheme],
+                port=parts.port or PORTS[parts.scheme],
                 tls=parts.scheme == "mqtts",
             )
         )
@@ -164,7 +163,7 @@ def oms(table: OmsTable, index: int, files: Files) -> Oms:
     return Oms(
         name=table.name,
         oms_id=table.oms_id,
-        gateways=tuple(Gateway(url=url, address=_address(url)) for url in table.gateways),
+        gateways=tuple(Gateway(url=url, address=place(url)) for url in table.gateways),
         dialect=None if table.dialect == "auto" else Dialect(table.dialect),
         sign_in=sign_in,
         accounts=table.accounts,
@@ -172,12 +171,6 @@ def oms(table: OmsTable, index: int, files: Files) -> Oms:
         calls_per_minute=table.calls_per_minute,
         contact=table.contact,
     )
-
-
-def _address(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS[parts.scheme]}"
 
 
 def panic(table: PanicTable) -> Panic:
@@ -219,7 +212,7 @@ def _feed(table: FeedTable) -> Feed:
         case WebSocketFeedTable():
             stream = Stream(
                 url=table.url,
-                address=_address(table.url),
+                address=place(table.url),
                 subscribe=table.subscribe,
                 shape=_stream_shape(table),
             )

@@ -142,11 +142,6 @@ class Book:
                 self.sessions[held.number] = replace(held, dialect=found)
         self.sessions[session.number] = replace(session, dialect=found)
 
-    def session_for(self, oms: str) -> Session | None:
-        """The oldest live session of an OMS."""
-        live = [s for s in self.sessions.values() if s.oms == oms]
-        return min(live, key=lambda s: s.number, default=None)
-
     @property
     def next_call(self) -> int:
         return self._numbers["call"]

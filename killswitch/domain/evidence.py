@@ -73,6 +73,11 @@ class Evidence:
     def proving(self, trip: Trip) -> frozenset[int]:
         return trip.sweep.proving(self._book.sessions, self.plan(trip).calls)
 
+    def rests_on(self, trip: Trip, session: int) -> bool:
+        """The newest list of one of the trip's accounts came over that session."""
+        newest = (self._book.listed.get((trip.scope.oms, account)) for account in self.accounts(trip)[0])
+        return any(listed is not None and listed.session == session for listed in newest)
+
     def has_list(self, trip: Trip, account: int, proving: frozenset[int]) -> bool:
         sweep = trip.sweep
         listed = self._book.listed.get((trip.scope.oms, account))

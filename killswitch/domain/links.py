@@ -15,6 +15,7 @@ from killswitch.domain.messages import (
     SessionDown,
     SessionUp,
 )
+from killswitch.domain.paths import watching
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.trips import (
     State,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 
 SNAPSHOT_AFTER_SWEEP_S: Final = 1.0
+SAME_WITHIN_S: Final = 5.0
+"""Two sessions tell of one rejection within so long; a dead one is found by then."""
 KEEP_SHARE: Final = 0.3
 """Of the burst of calls: what a snapshot leaves for sweeps and guards."""
 
@@ -41,6 +44,10 @@ class Links:
         self._tickers = tickers
         self._snapshots: Table[str, tuple[float, int]] = Table(parts.undo)
         """OMS -> when the snapshot under way began, and how many calls of it have left."""
+        self._watched_since: Table[str, float] = Table(parts.undo)
+        """OMS -> since when its present session watches it."""
+        self._rejected: Table[tuple[str, int, int | None, str], tuple[frozenset[int], float]] = Table(parts.undo)
+        """(OMS, account, order, reason) -> the sessions that told of this rejected cancel, and since when."""
 
     def session_up(self, event: SessionUp, now: float) -> None:
         if event.oms not in self._parts.book.sites:
@@ -53,12 +60,14 @@ class Links:
         self._parts.sweeper.session_up(event.oms)
         self._alarms.watched(event, now)
         self._parts.stir.add(event.oms)
-        if any(f.kind == "oms" and f.oms == event.oms for f in self._parts.settings.feeds):
+        if self._watches(event.session, event.oms):
+            self._watched_since[event.oms] = now
             self._snapshots.pop(event.oms)
             self.snapshot(event.oms, now)
         self._parts.credentials.begin(self._parts.book.sessions[event.session], now)
 
     def session_down(self, event: SessionDown, now: float) -> None:
+        watched = self._watches(event.session, event.oms)
         session = self._parts.book.sessions.pop(event.session)
         self._gateway(event.oms, event.gateway, now, event.why)
         if session is None:
@@ -73,6 +82,14 @@ class Links:
         self._alarms.watched(event, now)
         self._tickers.session_down(event.session, event.oms, now)
         self._parts.stir.add(event.oms)
+        if watched:
+            # Whoever takes over has listed nothing yet; at the next Tick, for what is latched is cancelled first.
+            self._watched_since[event.oms] = now
+            self.look_again(event.oms, now)
+
+    def _watches(self, session: int, oms: str) -> bool:
+        first = watching(self._parts.book, oms)
+        return first is not None and first.number == session
 
     def failed(self, oms: str, gateway: str, why: str, now: float) -> None:
         """No session came of an attempt."""
@@ -97,6 +114,8 @@ class Links:
                     SessionDown(wall=wall, oms=oms, gateway=session.gateway, session=session.number, why=why), now
                 )
         self._snapshots.pop(oms)
+        self._watched_since.pop(oms)
+        self._rejected.drop(lambda key: key[0] == oms)
         self._parts.agenda.clear(("snapshot", oms))
         self._parts.credentials.forget(oms)
         self._parts.book.forget(oms)
@@ -110,11 +129,11 @@ class Links:
     def snapshot(self, oms: str, now: float) -> None:
         """Positions and open orders of every account: after the sweeps that are under way, within the budget."""
         feeds = [f for f in self._parts.settings.feeds if f.kind == "oms" and f.oms == oms]
-        session = self._parts.book.session_for(oms)
+        session = watching(self._parts.book, oms)
         if not feeds or session is None:
             return
         sweeping = any(t.scope.oms == oms and t.state is not State.CONFIRMED for t in self._parts.trips.values())
-        if sweeping and now - session.up_at < self._parts.settings.confirm.deadline_s:
+        if sweeping and now - (self._watched_since.get(oms) or session.up_at) < self._parts.settings.confirm.deadline_s:
             self._parts.agenda.set(("snapshot", oms), now + SNAPSHOT_AFTER_SWEEP_S)
             return
         accounts = self._parts.book.sites[oms].accounts
@@ -146,10 +165,22 @@ class Links:
 
     def cancel_rejected(self, event: CancelRejected, now: float) -> None:
         """A refusal that came as an event: look again, soon."""
-        text = f"{event.oms}: account {event.account}: a cancel was rejected later: {event.reason}"
-        n = self._parts.outbox.record(Noted("cancel_rejected", text), event.wall)
-        self._parts.outbox.event("cancel_rejected", text, event.wall, n=n)
+        if self._is_news(event, now):
+            text = f"{event.oms}: account {event.account}: a cancel was rejected later: {event.reason}"
+            n = self._parts.outbox.record(Noted("cancel_rejected", text), event.wall)
+            self._parts.outbox.event("cancel_rejected", text, event.wall, n=n)
         for trip in self._parts.trips.values():
             if trip.scope.oms == event.oms and trip.scope.account in (EVERY, event.account):
                 self._parts.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self._parts.book.next_call, now))
         self._parts.stir.add(event.oms)
+
+    def _is_news(self, event: CancelRejected, now: float) -> bool:
+        """Each session tells of it: what another one has just told is the same rejection."""
+        key = (event.oms, event.account, event.order_id, event.reason)
+        told, at = self._rejected.get(key) or (frozenset[int](), now)
+        if told and event.session not in told and now - at < SAME_WITHIN_S:
+            self._rejected[key] = (told | {event.session}, at)
+            return False
+        self._rejected.drop(lambda held: now - self._rejected[held][1] >= SAME_WITHIN_S)
+        self._rejected[key] = (frozenset((event.session,)), now)
+        return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from killswitch.domain import coverage
+from killswitch.domain import coverage, paths
 from killswitch.domain.messages import (
     AnnounceState,
     AnnounceTrip,
@@ -84,7 +84,7 @@ class Picture:
         n = self._parts.outbox.last_n
         changed = False
         for trip in self._parts.trips.values():
-            away = self._parts.book.session_for(trip.scope.oms) is None
+            away = paths.watching(self._parts.book, trip.scope.oms) is None
             why = self._parts.status.get(f"why {trip.id}")
             basis = (trip, self._parts.repeats.get(trip.id), why, away, self._lists(trip))
             if self._bases.get(trip.id) == basis:
@@ -154,12 +154,12 @@ class Picture:
         rounds = [t.sweep.round_ended_at for t in trips]
         known = [r for r in rounds if r is not None]
         sessions = []
+        live, first = paths.live(self._parts.book, site.name), paths.watching(self._parts.book, site.name)
         for (oms, gateway), (up, since, why) in self._parts.gateways.items():
             if oms == site.name:
-                held = next(
-                    (s for s in self._parts.book.sessions.values() if (s.oms, s.gateway) == (oms, gateway)), None
-                )
+                held = next((s for s in live if s.gateway == gateway), None)
                 number, dialect = (None, "") if held is None else (held.number, held.dialect.value)
+                watches = held is not None and held is first
                 sessions.append(
                     SessionView(
                         oms,
@@ -169,6 +169,7 @@ class Picture:
                         now - since,
                         why,
                         dialect,
+                        watching=watches,
                         may_cancel=None if number is None else self._parts.credentials.may_cancel(number),
                         credential="" if number is None else self._parts.credentials.in_words(number),
                     )
@@ -200,7 +201,7 @@ class Picture:
         missing = [
             f"no signed-in session to {site.name}"
             for site in self._parts.settings.sites
-            if self._parts.book.session_for(site.name) is None
+            if paths.watching(self._parts.book, site.name) is None
         ]
         for site in self._parts.settings.sites:
             why = self._parts.credentials.why_not(site.name)

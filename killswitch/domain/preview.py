@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from killswitch.domain.messages import ListOpenOrders, LookRequested, OpenOrders, Order, Preview
+from killswitch.domain.paths import watching
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.sweep import find
 from killswitch.domain.undo import Table
@@ -42,7 +43,7 @@ class Looks:
         """One list for each account of the scope that is known."""
         scope = event.scope
         accounts, complete = self._book.accounts_of(scope, self._book.next_call)
-        session = self._book.session_for(scope.oms)
+        session = watching(self._book, scope.oms)
         if session is None:
             self._outbox.put(Preview(event.token, (), 0, (), accounts, complete))
             return

@@ -6,6 +6,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import Remaining
+from killswitch.domain.paths import watching
 from killswitch.domain.trips import UNKNOWN
 from killswitch.domain.undo import Table
 
@@ -47,7 +48,7 @@ class Remains:
         One whose newest look failed is among the others, whatever was seen of it before; without a session all are.
         """
         oms = trip.scope.oms
-        away = "no signed-in session" if self._book.session_for(oms) is None else ""
+        away = "no signed-in session" if watching(self._book, oms) is None else ""
         seen: list[int] = []
         unseen: list[tuple[int, str]] = []
         for account in self._evidence.accounts(trip)[0]:

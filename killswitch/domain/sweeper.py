@@ -17,6 +17,7 @@ from killswitch.domain.messages import (
     ListUserAccounts,
     Withdraw,
 )
+from killswitch.domain.paths import watching
 from killswitch.domain.refusals import Refusals
 from killswitch.domain.remains import Remains
 from killswitch.domain.scope import EVERY, Holds, Scope
@@ -253,14 +254,15 @@ class Sweeper:
         self.lanes.hurry(oms)
 
     def session_down(self, session: Session) -> None:
-        """What this connection carried proves nothing any more."""
+        """What this connection carried proves nothing any more, nor do the rounds that rest on a list of it."""
         for trip in self.evidence.latched(session.oms):
+            rested = self.evidence.rests_on(trip, session.number)
             carried = frozenset((s, scope) for s, scope in trip.sweep.carried if s != session.number)
-            sweep = replace(trip.sweep, carried=carried)
             # With no session left nobody can look: what was seen last is no outcome any more.
-            alone = self.book.session_for(session.oms) is None and trip.state is not State.CONFIRMED
+            alone = watching(self.book, session.oms) is None and trip.state is not State.CONFIRMED
+            sweep = replace(trip.sweep, carried=carried, empties=0 if rested else trip.sweep.empties)
             self.trips[trip.id] = replace(trip, sweep=sweep, outcome=UNKNOWN if alone else trip.outcome)
-            if trip.state is State.CONFIRMED and not carried:
+            if trip.state is State.CONFIRMED and (rested or not self.evidence.proving(self.trips[trip.id])):
                 self.changes.append((trip.id, Input.BLIND, "the session of its proof is gone"))
 
     def advance(self, oms: str, now: float, wall: float) -> None:
@@ -271,7 +273,7 @@ class Sweeper:
         for trip in replanned:
             self.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self.book.next_call, now))
             self.changes.append((trip.id, Input.BLIND, "the OMS heeds other ids than before, which needs another plan"))
-        session = self.book.session_for(oms)
+        session = watching(self.book, oms)
         if session is None:
             return
         self.lanes.send(session, now)

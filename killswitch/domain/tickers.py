@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, assert_never
 
 from killswitch.domain.messages import AnswerKind, ListInstruments, Noted, SubscribePrice
+from killswitch.domain.paths import watching
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.undo import Table
 
@@ -50,7 +51,7 @@ class Tickers:
 
     def begin(self, oms: str, now: float) -> None:
         """A session is there, or its OMS's snapshot is due: ask for what rules need of its markets."""
-        session = self._parts.book.session_for(oms)
+        session = watching(self._parts.book, oms)
         if session is not None and self._parts.watch.needs_instruments(oms):
             self._asked.pop((session.number, LIST))
             self._parts.agenda.set(("tickers", oms), now)
@@ -127,7 +128,7 @@ class Tickers:
 
     def go_on(self, oms: str, now: float) -> None:
         """Ask for what is still to be asked for, within the budget of calls."""
-        session = self._parts.book.session_for(oms)
+        session = watching(self._parts.book, oms)
         if session is None or not self._parts.watch.needs_instruments(oms):
             return
         left, later = AT_ONCE, []

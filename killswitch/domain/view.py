@@ -69,6 +69,7 @@ class SessionView:
     """One gateway's session. `why`: why it is down. `dialect`: what its calls are said in; "" while it is down.
 
     `may_cancel`: our credential there; None: not known. `credential`: why not, or why it isn't known.
+    `watching`: rules read what comes over this one.
     """
 
     oms: str
@@ -80,6 +81,7 @@ class SessionView:
     dialect: str = ""
     may_cancel: bool | None = None
     credential: str = ""
+    watching: bool = False
 
 
 @dataclass(frozen=True, slots=True)

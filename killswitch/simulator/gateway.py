@@ -96,7 +96,7 @@ class Simulator:
         self._zero = time.monotonic()
         self.exchange: Exchange = build(self.options, wall_at_zero_ms=round(time.time() * 1000))
         self.faults: Faults = self.exchange.faults
-        self.port = self.options.port
+        self._places = [(self.options.host, self.options.port), *self.options.more_gateways]
         self._door = Door(self.exchange.users, oms_id=self.exchange.oms_id, failures=self.options.failed_logins)
         self.http: HttpFace | None = None
         """Its HTTP face, where the options ask for one."""
@@ -105,14 +105,23 @@ class Simulator:
             self.http = HttpFace(calls, self.options.http_host, self.options.http_port, self.now)
         self._connections: dict[int, _Connection] = {}
         self._sessions = 0
-        self._server: Server | None = None
+        self._servers: list[Server] = []
         self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """Of the first gateway; known once started."""
+        return self._places[0][1]
 
     @property
     def url(self) -> str:
         """Where clients connect; known once started."""
-        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
-        return f"ws://{host}:{self.port}{PATH}"
+        return self.urls[0]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The same of every gateway."""
+        return tuple(f"ws://{f'[{host}]' if ':' in host else host}:{port}{PATH}" for host, port in self._places)
 
     @property
     def sessions(self) -> tuple[Session, ...]:
@@ -149,11 +158,20 @@ class Simulator:
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address can't be had."""
-        assert self._server is None, "already started"
-        self._server = await serve(
+        assert not self._servers, "already started"
+        for index, (host, port) in enumerate(self._places):
+            server = await self._listen(host, port)
+            self._servers.append(server)
+            self._places[index] = (host, next(iter(server.sockets)).getsockname()[1])
+        if self.http is not None:
+            await self.http.start()
+        self._pump = asyncio.create_task(self._run(), name="simulated exchange")
+
+    async def _listen(self, host: str, port: int) -> Server:
+        return await serve(
             self._serve,
-            self.options.host,
-            self.port,
+            host,
+            port,
             process_request=_only_our_path,
             process_response=self._date,
             compression=None,  # live gateways don't negotiate it
@@ -162,14 +180,10 @@ class Simulator:
             close_timeout=0.2,
             logger=_QUIET,
         )
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
-        if self.http is not None:
-            await self.http.start()
-        self._pump = asyncio.create_task(self._run(), name="simulated exchange")
 
     async def stop(self) -> None:
         """Cut every connection and stop listening; the exchange keeps its orders and stands still."""
-        server, self._server = self._server, None
+        servers, self._servers = self._servers, []
         pump, self._pump = self._pump, None
         if pump is not None:
             pump.cancel()
@@ -178,7 +192,7 @@ class Simulator:
         self.drop_sessions()
         if self.http is not None:
             await self.http.stop()
-        if server is not None:
+        for server in servers:
             server.close()
             await server.wait_closed()
 
@@ -186,7 +200,7 @@ class Simulator:
         try:
             await self.start()
         except OSError:
-            await self.stop()  # one of the two addresses could be had
+            await self.stop()  # some of its addresses could be had
             raise
         return self
 
@@ -267,7 +281,7 @@ async def serve_forever(options: SimulatorOptions, say: Callable[[str], None] = 
     """
     async with Simulator(options) as sim:
         user = sim.exchange.users[options.api_user]
-        say(f"simulated OMS {sim.exchange.oms_id} at {sim.url}")
+        say(f"simulated OMS {sim.exchange.oms_id} at {', '.join(sim.urls)}")
         if sim.http is not None:
             say(f"over HTTP at {sim.http.url}")
         say(f"dialect {options.dialect}")

@@ -39,6 +39,7 @@ class SimulatorOptions:
 
     host: str = "127.0.0.1"
     port: int = 0
+    more_gateways: tuple[tuple[str, int], ...] = ()  # host and port of each; they lead to the same exchange
     http_host: str = "127.0.0.1"
     http_port: int | None = None
     """Where its HTTP face listens; None: it has none."""

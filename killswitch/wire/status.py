@@ -183,6 +183,7 @@ def _oms(oms: OmsView) -> dict[str, Any]:
                 "dialect": s.dialect or None,
                 "may_cancel": s.may_cancel,
                 "credential": s.credential,
+                "watching": s.watching,
             }
             for s in oms.sessions
         ],

@@ -176,13 +176,14 @@ def test_a_new_product_whose_price_is_only_a_moment_away_is_nothing():
     assert pings(bench, 40.0) == []
 
 
-def test_prices_on_a_silent_session_age_equity_and_its_ping_brings_what_changed_meanwhile():
-    """Positions come over one session, prices over another, which then says nothing for a while."""
+def test_prices_of_a_dead_session_age_equity_and_a_new_one_brings_what_changed_meanwhile():
+    """Prices came over one session; the one that takes over has listed positions, and no price for a while."""
     bench = Bench(equity(on_stale=WARN), feeds=(FEED,))
     bench.session(1)
     bench.session(2)
     bench.instruments(BTC, session=1)
     bench.price(1, 600, 600, session=1)
+    bench.end(1)
     bench.positions(14, row(14, "BTC", 2), session=2)
     assert value(bench) == 1200
     found = pings(bench, 20.0, session=2)
@@ -190,7 +191,7 @@ def test_prices_on_a_silent_session_age_equity_and_its_ping_brings_what_changed_
     moved(bench, row(14, "BTC", 1), session=2)
     assert value(bench) == 1200  # the price is too old to tell what it is now
     assert bench.watch.uncalm("low", labels(account=14), bench.now)
-    found = bench.heard(1)
+    found = bench.price(1, 600, 600, session=2)
     assert value(bench) == 600
     assert edges(found) == [("low", 14)]
 
@@ -349,11 +350,12 @@ def test_equity_is_as_old_as_the_oldest_price_on_its_way_whichever_session_hears
     bench.session(1)
     bench.session(2)
     bench.instruments(BTC, ETH, EUR)
-    bench.positions(14, row(14, "ETH", 100))
-    bench.price(1, 600, 600)
-    bench.price(2, "0.1", "0.1", session=2)
+    bench.price(2, "0.1", "0.1", session=1)
+    bench.end(1)
+    bench.positions(14, row(14, "ETH", 100), session=2)
+    bench.price(1, 600, 600, session=2)
     assert value(bench) == 6000
-    found = pings(bench, 30.0)  # the second session says nothing any more
+    found = pings(bench, 30.0, session=2)  # on the second session the other price isn't subscribed to
     assert edges(found)[:1] == [("low", 14)] or edges(found)[:1] == [("low", 99)]
     assert "the price of instrument 2 was not heard" in bench.watch.uncalm("low", labels(account=14), 30.0)
 
@@ -376,10 +378,11 @@ def test_what_two_sessions_proved_is_as_young_as_the_younger_proof_whichever_end
     bench = Bench(equity(), feeds=(FEED,))
     for session in (1, 2):
         bench.session(session)
-        bench.positions(14, row(14, "USD", 5000), session=session)
+    bench.positions(14, row(14, "USD", 5000), session=1)
+    bench.end(1, at=1.0)
+    bench.positions(14, row(14, "USD", 5000), session=2)
     bench.heard(2, at=3.0)
     bench.end(2, at=4.0)
-    bench.end(1, at=5.0)
     assert bench.watch._roster.venue.proven_at("prime", "equity", labels(account=14)) == 3.0
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from killswitch.domain.dialects import Dialect, can_say
 from killswitch.domain.messages import Order
+from killswitch.domain.paths import watching
 from killswitch.domain.scope import EVERY, Scope
 from tests.domain.opposite import BASE, Opposite
 
@@ -243,5 +244,5 @@ def test_orders_without_an_id_are_no_single_cancels_where_the_server_wants_the_i
     world.connect()
     world.trip(wanted)
     trip = next(iter(world.switch._parts.trips.values()))
-    session = world.switch._parts.book.session_for("prime")
+    session = watching(world.switch._parts.book, "prime")
     assert world.switch._parts.sweeper.lanes.one_by_one(trip, 14, (row,), session, world.now) == 0

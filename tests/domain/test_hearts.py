@@ -344,6 +344,7 @@ def test_an_oms_feed_is_heard_as_long_as_any_list_of_it_is_proven():
     bench.session(1)
     bench.session(2)
     bench.orders(14, session=1, at=1.0)
+    bench.end(1)
     bench.positions(14, session=2, at=1.0)
     for at in range(2, 20):
         assert bench.heard(2, at=float(at)) == []

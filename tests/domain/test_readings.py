@@ -1,15 +1,18 @@
 """Age and silence: when a series, a feed or a rule without series counts as unknown, and when not."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from killswitch.domain.messages import PositionSeen
 from killswitch.domain.settings import FeedSpec
 from tests.domain.watch_bench import (
     FALLBACK,
     IGNORE,
     TRIP,
     VAR_FEED,
+    WALL,
     WARN,
     Bench,
     account,
@@ -392,16 +395,32 @@ def test_pings_alone_are_no_look_at_anything():
     assert bench.feed_view("positions").heard is False
 
 
-def test_an_account_proven_by_another_session_is_not_stale():
+def test_an_account_that_the_next_session_has_listed_is_not_stale_and_the_feed_was_never_down():
     bench = Bench(btc(on_stale=TRIP))
     bench.session(1)
     bench.session(2)
-    for session in (1, 2):
-        bench.positions(14, row(14, "BTC", 10), at=0.5, session=session)
+    bench.positions(14, row(14, "BTC", 10), at=0.5, session=1)
     found = bench.end(1, at=1.0)
+    assert bench.feed_view("positions").up
+    found += bench.positions(14, row(14, "BTC", 10), at=1.5, session=2)
     for second in range(2, 60):
         found += bench.heard(2, at=float(second))
     assert found == []
+
+
+def test_values_are_taken_from_the_oldest_session_only_for_each_has_an_order_of_its_own():
+    """What a slow session tells late must not undo what the other has told since: a breach would be hidden."""
+    bench = Bench(btc())
+    bench.session(1)
+    bench.session(2)
+    bench.positions(14, row(14, "BTC", 10), session=1)
+    late = PositionSeen(wall=WALL, oms="prime", session=2, row=row(14, "BTC", 49))
+    assert edges(bench.feed(replace(late, session=1, row=row(14, "BTC", 51)))) == [("btc", 14)]
+    bench.feed(late)
+    assert bench.watch.uncalm("btc", labels(account=14, product="BTC"), bench.now)
+    bench.end(1)
+    bench.feed(late)  # it watches now
+    assert bench.watch.uncalm("btc", labels(account=14, product="BTC"), bench.now) is None
 
 
 def test_an_oms_that_lists_no_such_position_has_none_of_it_and_trips_nothing():

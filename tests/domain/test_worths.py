@@ -80,6 +80,13 @@ class Naive:
             if kind:
                 self.shown.setdefault((kind, which), set()).add(session)
 
+    def overheard(self, session):
+        """A session that is up beside the one that watches: it tells that it lives, and no values."""
+        return session in self.up and session != min(self.up)
+
+    def watches(self, session):
+        return session in self.up and session == min(self.up)
+
     def end(self, session):
         self.up.discard(session)
         for key, sessions in self.shown.items():
@@ -167,7 +174,7 @@ class Both:
             self.undo.rollback()
         shown = self.venue.take(event, self.plain.now)
         self.undo.commit()
-        if isinstance(event, Positions) and shown:
+        if isinstance(event, Positions) and shown and not self.plain.overheard(event.session):
             self.moving.pop(event.account, None)
         self.look(shown)
 
@@ -221,20 +228,23 @@ class Both:
         self.take(Heard(wall=WALL, oms="prime", session=session))
 
     def markets(self, session, ids):
-        if session in self.plain.up:
+        self.plain.look(session)
+        if self.plain.watches(session):
             self.plain.look(session)
             self.plain.ids = tuple(ids)
         self.take(Instruments(wall=WALL, call=1, session=session, rows=rows(ids)))
 
     def price(self, session, instrument, price):
-        if session in self.plain.up:
+        self.plain.look(session)
+        if self.plain.watches(session):
             self.plain.look(session, "price", instrument)
             self.plain.prices[instrument] = price
         event = {"bid": None, "ask": None, "last": price}
         self.take(PriceSeen(wall=WALL, oms="prime", session=session, instrument=instrument, **event))
 
     def positions(self, session, account, held, unreadable=0):
-        if session in self.plain.up:
+        self.plain.look(session)
+        if self.plain.watches(session):
             self.plain.look(session, "positions", account)
             self.plain.whole.add(account)
             self.plain.unread[account] = unreadable
@@ -245,15 +255,17 @@ class Both:
 
     def position(self, session, account, product, amount):
         self.plain.look(session)
-        if self.plain.amounts.setdefault(account, {}).get(product, 0) != amount:
-            since, _ = self.moving.get(account, (self.plain.now, 0))
-            self.moving[account] = since, min(self.plain.now + SETTLE_S, since + SETTLE_MAX_S)
-        self.plain.amounts[account][product] = amount
+        if not self.plain.overheard(session):
+            if self.plain.amounts.setdefault(account, {}).get(product, 0) != amount:
+                since, _ = self.moving.get(account, (self.plain.now, 0))
+                self.moving[account] = since, min(self.plain.now + SETTLE_S, since + SETTLE_MAX_S)
+            self.plain.amounts[account][product] = amount
         row = PositionRow(account, product, amount, Decimal(0))
         self.take(PositionSeen(wall=WALL, oms="prime", session=session, row=row))
 
     def orders(self, session, account, held):
-        if session in self.plain.up:
+        self.plain.look(session)
+        if self.plain.watches(session):
             self.plain.look(session, "orders", account)
             self.plain.orders[account] = dict(enumerate(held))
             self.plain.instruments.setdefault(account, set()).update(order[0] for order in held)
@@ -263,7 +275,7 @@ class Both:
     def order(self, session, account, number, held):
         """held None: it ends."""
         self.plain.look(session)
-        orders = self.plain.orders.get(account)
+        orders = self.plain.orders.get(account) if not self.plain.overheard(session) else None
         if orders is not None:
             orders.pop(number, None)
         if orders is not None and held is not None:

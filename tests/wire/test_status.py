@@ -43,7 +43,11 @@ VIEW = View(
     omses=(
         OmsView(
             "prime",
-            (SessionView("prime", "127.0.0.1:8087", True, 7, 3.0, "", "v4", may_cancel=False, credential="no"),),
+            (
+                SessionView(
+                    "prime", "127.0.0.1:8087", True, 7, 3.0, "", "v4", may_cancel=False, credential="no", watching=True
+                ),
+            ),
             None,
             None,
             1.0,
@@ -147,6 +151,7 @@ def test_the_state_shows_rules_feeds_sessions_and_brokers():
                     "dialect": "v4",
                     "may_cancel": False,
                     "credential": "no",
+                    "watching": True,
                 },
             ],
             "orders_left": None,

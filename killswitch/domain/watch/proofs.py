@@ -38,7 +38,7 @@ class Proofs:
     def __init__(self, undo: Undo) -> None:
         self._sessions: Table[int, str] = Table(undo)
         self._heard: Table[int, float] = Table(undo)
-        self._newest: Table[str, float] = Table(undo)  # OMS -> when any session of it was heard
+        self._newest: Table[str, float] = Table(undo)  # OMS -> when the session that watches it was heard
         self._listed: Table[tuple[int, str], frozenset[str]] = Table(undo)
         """(session, list or subscription) -> accounts, or instruments"""
         self._kept: Table[tuple[str, str, str], float] = Table(undo)  # from sessions that are gone
@@ -100,7 +100,7 @@ class Proofs:
     def hear(self, session: int, now: float) -> None:
         self._heard[session] = now
         oms = self._sessions.get(session)
-        if oms is not None:
+        if oms is not None and self.is_oldest(session, oms):
             self._newest[oms] = now
 
     def show(self, session: int, what: str, which: str) -> bool:

@@ -182,6 +182,8 @@ class Venue:
         alive = self.proofs.oms_of(session) == oms
         if alive:
             self.proofs.hear(session, now)
+            if not self.proofs.is_oldest(session, oms):
+                return self._overheard(oms, event, session, now)
         touched: Touched = {}
         held = self._listed(event, session) if alive else None
         relisted = isinstance(event, Instruments) and self.markets.take_list(oms, event)
@@ -205,6 +207,18 @@ class Venue:
             proven=self._proven(oms, session, now) if alive else (),
             rests=(*rests, *more_rests),
             held=held,
+            settles_at=self._settles_at(oms),
+        )
+
+    def _overheard(self, oms: str, event: Event, session: int, now: float) -> Shown:
+        """What comes over a session that doesn't watch is told in an order of its own: values are taken from one
+        session only. What is counted by its id is counted, whichever session was the first to tell.
+        """
+        return Shown(
+            oms,
+            alive=True,
+            seen=self._counted(oms, event, now),
+            proven=self._proven(oms, session, now),
             settles_at=self._settles_at(oms),
         )
 
