@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, assert_never
 
 from killswitch.domain.messages import (
+    AnnounceEvent,
     CauseAdded,
     CauseView,
     LatchedTrip,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 
 REMIND_EVERY_S: Final = 60.0
+DISK_WAIT_S: Final = 1.0
+"""For so long an escalation waits for the journal; then people hear of it as not yet on disk."""
 
 
 class InvariantBroken(Exception):  # noqa: N818  # a sentence about the state, not one more error among many
@@ -61,7 +64,7 @@ class Life:
                 self._parts.status[f"why {trip.id}"] = why
                 text = self._escalation(trip, why)
                 n = self._parts.outbox.record(Noted("escalated", text, trip.id), wall)
-                self._tell_escalation(trip, text, wall, n)
+                self._tell_escalation(trip, text, now, wall, n)
             return
         outcome = {
             State.CONFIRMED: VERIFIED,
@@ -101,7 +104,7 @@ class Life:
                 self._parts.status[f"why {trip.id}"] = why
                 self._parts.agenda.clear(("overdue", trip.id))
                 self._parts.agenda.set(("remind", trip.id), now + REMIND_EVERY_S)
-                self._tell_escalation(trip, self._escalation(trip, why), wall, n)
+                self._tell_escalation(trip, self._escalation(trip, why), now, wall, n)
             case State.ARMED:
                 raise InvariantBroken("a reset goes through its own door")
             case _:
@@ -131,20 +134,21 @@ class Life:
         shown = f"{left}; {remains}" if remains else left
         return f"{trip.scope.in_words()}: not confirmed: {why}; {outcome}, {shown}{contact}"
 
-    def _tell_escalation(self, trip: Trip, text: str, wall: float, n: int) -> None:
+    def _tell_escalation(self, trip: Trip, text: str, now: float, wall: float, n: int) -> None:
         left = self._parts.sweeper.remains.of(trip)
         detail = {
             "outcome": trip.outcome or UNKNOWN,
             "orders": [order.order_id for order in left.orders],
             "accounts_unseen": [account for account, _ in left.unseen],
         }
-        self._parts.outbox.event("escalated", text, wall, trip=trip.id, detail=detail, n=n)
+        self._parts.outbox.escalation(AnnounceEvent("escalated", text, wall, trip.id, detail), trip.id, n)
+        self._parts.agenda.set(("untold", trip.id), now + DISK_WAIT_S)
 
     def remind(self, trip_id: str, now: float, wall: float) -> None:
         trip = self._parts.trips.get(trip_id)
         if trip is not None and trip.state is State.ESCALATED:
             text = self._escalation(trip, self._parts.status.get(f"why {trip.id}") or "it stays so")
-            self._tell_escalation(trip, text, wall, self._parts.outbox.last_n)
+            self._tell_escalation(trip, text, now, wall, self._parts.outbox.last_n)
             self._parts.agenda.set(("remind", trip_id), now + REMIND_EVERY_S)
 
     def latch(self, trip: Trip, now: float, digest: str = "") -> int:

@@ -881,7 +881,10 @@ class AnnounceState:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceEvent:
-    """Publish on `event`. `kind` is one word of a closed list; `text` a sentence for people."""
+    """Publish on `event`. `kind` is one word of a closed list; `text` a sentence for people.
+
+    `durable` False: what it tells is not yet on disk.
+    """
 
     kind: str
     text: str
@@ -889,6 +892,7 @@ class AnnounceEvent:
     trip: str | None = None
     detail: Mapping[str, object] | None = None
     shadow: bool = False
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

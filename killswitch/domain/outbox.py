@@ -2,11 +2,12 @@
 
 Cancels leave before anything else. Receipts, trip announcements and events about what was journalled wait
 until the journal has it; of the announcements of one trip the first that waits keeps its place, and the newest
-replaces those between.
+replaces those between. An escalation waits for a moment only: people must hear of it, on disk or not.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from killswitch.domain.messages import (
@@ -108,6 +109,22 @@ class Outbox:
     ) -> None:
         """Announce an event once record `n` (None: the last one so far) is on disk."""
         self.after(AnnounceEvent(kind, text, wall, trip, detail, shadow), self.last_n if n is None else n)
+
+    def escalation(self, event: AnnounceEvent, trip: str, n: int) -> None:
+        """Announce that people must act: once record `n` is on disk, or when `tell_now` says that it took too long."""
+        self.after(event, n, key=("escalated", trip, n))
+
+    def tell_now(self, trip: str) -> None:
+        """A trip's escalations can't wait for the disk any longer, nor can the lamp that hangs on the state."""
+        told = False
+        for key, (_, action) in self._held.items():
+            if isinstance(key, tuple) and key[:2] == ("escalated", trip) and isinstance(action, AnnounceEvent):
+                del self._held[key]
+                self._rest.append(replace(action, durable=False))
+                told = True
+        if told:
+            states = [self._held.pop(key) for key in (("state",), ("state", "newer"))]
+            self._rest += [held[1] for held in states if held is not None][-1:]
 
     def journalled(self, n: int) -> None:
         """Let go of what waited for records up to `n`."""

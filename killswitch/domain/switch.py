@@ -296,6 +296,8 @@ class KillSwitch:
                 self._life.change(
                     trip, Input.OVERDUE, f"not within {self._parts.settings.confirm.deadline_s:g} s", now, wall
                 )
+            case ("untold", str(trip)):
+                self._parts.outbox.tell_now(trip)
             case ("remind", str(trip)):
                 self._life.remind(trip, now, wall)
             case ("shadow", str(trip)):

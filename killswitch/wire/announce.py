@@ -223,7 +223,7 @@ def encode_replica(state: str, trips: Sequence[TripView], daemon: str, instance:
 
 
 def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
-    """`trip` and `detail` are there where the event has them, `shadow` where it is true."""
+    """`trip` and `detail` are there where the event has them, `shadow` where it is true, `durable` where it is not."""
     said: dict[str, Any] = {
         "kind": event.kind,
         "text": event.text,
@@ -236,6 +236,8 @@ def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
         said["detail"] = dict(event.detail)
     if event.shadow:
         said["shadow"] = True
+    if not event.durable:
+        said["durable"] = False
     return _bytes(said)
 
 

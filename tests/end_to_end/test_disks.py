@@ -8,6 +8,7 @@ import sqlite3
 
 import pytest
 
+from killswitch.simulator.faults import Lie
 from killswitch.simulator.world import SimulatorOptions
 from tests.end_to_end.bounded import NOT_ALLOWED
 from tests.end_to_end.house import House, proven, until
@@ -98,6 +99,26 @@ async def test_with_a_read_only_journal_what_is_latched_is_guarded_and_panics_ar
         await house.kill()
         await house.start()
         await verdict.good("p-0", *names)
+
+
+async def test_an_escalation_reaches_people_while_no_disk_takes_it(tmp_path):
+    async with House(tmp_path, options=ORDERS, confirm="deadline_s = 1.0") as house:
+        await house.start()
+        house.sim.faults.inject(Lie())
+        house.sim.faults.inject(Lie(call="CancelOrder"))
+        room(house, 0)
+        await house.trip("p-1", account=14)
+        said = await house.event("escalated")
+        assert (said["trip"], said["durable"]) == ("p-1", False)
+        assert "RESIDUAL, orders left: 8" in said["text"]
+        lamp = house.letters.retained
+        await until(lambda: lamp["killswitch/state"]["state"] == "escalated", "the lamp shows it", shown=house.shown)
+        assert not house.letters.receipts["p-1"]
+        room(house, resource.RLIM_INFINITY)
+        house.sim.faults.clear()
+        await answered(house, "p-1")
+        await house.confirmed("p-1")
+        assert "durable" not in (await house.event("confirmed"))
 
 
 def flip(house, where, *values):
