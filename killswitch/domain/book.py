@@ -6,8 +6,9 @@ It keeps facts and judges nothing. One list serves every trip that covers its ac
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from killswitch.domain.budget import Budget
 from killswitch.domain.dialects import POOREST, Dialect, poorest
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.sightings import Sightings
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from killswitch.domain.settings import Site
     from killswitch.domain.standing import Standing
     from killswitch.domain.undo import Undo
-
-BURST_SHARE: Final = 0.3
-STEADY_SHARE: Final = 0.6
-"""Of calls_per_minute: at once, and refilled per minute. Together 0.9, so that a tenth is always the cancels'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +69,6 @@ class Listed:
     unreadable: int
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Tokens of the budget of calls. Cancels take theirs even when there are none: it may be negative."""
-
-    tokens: float
-    at: float
-
-
 def _where(call: Call) -> Hashable:
     """Where the book finds this call again; None: nobody looks for calls of this kind."""
     if call.cancels:
@@ -101,7 +90,7 @@ class Book:
         self.narrowed: Table[str, str] = Table(undo)
         """OMS -> why it is told an account and nothing else, whatever it says that it is."""
         self._extra: Table[str, frozenset[int]] = Table(undo)
-        self._buckets: Table[str, Bucket] = Table(undo)
+        self.budget = Budget(standing, undo)
         self._numbers: Table[str, int] = Table(undo)
         self._numbers["call"] = 1
         self._under_way: Table[Hashable, tuple[int, ...]] = Table(undo)
@@ -156,7 +145,7 @@ class Book:
         where = _where(call)
         if where is not None:
             self._under_way[where] = (*(self._under_way.get(where) or ()), number)
-        self._take(session.oms, now)
+        self.budget.take(session.oms, now)
         return call
 
     def end(self, number: int) -> Call | None:
@@ -211,8 +200,8 @@ class Book:
 
     def forget(self, oms: str) -> None:
         """The OMS is configured no more; its sessions and calls are over."""
-        for of_oms in (self._extra, self._buckets):
-            of_oms.pop(oms)
+        self._extra.pop(oms)
+        self.budget.forget(oms)
         for of_account in (self.listed, self.users):
             of_account.drop(lambda key: key[0] == oms)
         self.sightings.forget(oms)
@@ -279,32 +268,12 @@ class Book:
 
     def may_call(self, oms: str, now: float, keep: float = 0.0) -> bool:
         """Whether a list may leave now. `keep`: the share of the burst that it must leave for others."""
-        return self._bucket(oms, now).tokens >= max(1.0, keep * self._burst(oms))
+        return self.budget.may_call(oms, now, keep)
 
     def call_again_at(self, oms: str, now: float, keep: float = 0.0) -> float:
         """When may_call will hold."""
-        lacking = max(1.0, keep * self._burst(oms)) - self._bucket(oms, now).tokens
-        return now + max(lacking, 0.0) / self.calls_per_s(oms) + 0.001
+        return self.budget.call_again_at(oms, now, keep)
 
     def calls_per_s(self, oms: str) -> float:
         """What is refilled each second: lists share it; cancels don't wait for it."""
-        return max(self._per_minute(oms) * STEADY_SHARE / 60, 0.01)
-
-    def _per_minute(self, oms: str) -> int:
-        site = self.sites.get(oms)
-        return site.calls_per_minute if site is not None else 1
-
-    def _burst(self, oms: str) -> float:
-        return max(self._per_minute(oms) * BURST_SHARE, 1.0)
-
-    def _bucket(self, oms: str, now: float) -> Bucket:
-        bucket = self._buckets.get(oms)
-        if bucket is None:
-            return Bucket(self._burst(oms), now)
-        tokens = bucket.tokens + max(now - bucket.at, 0.0) * self.calls_per_s(oms)
-        return Bucket(min(tokens, self._burst(oms)), now)
-
-    def _take(self, oms: str, now: float) -> None:
-        bucket = self._bucket(oms, now)
-        floor = -self._burst(oms)  # a storm of cancels must not starve the lists for minutes
-        self._buckets[oms] = Bucket(max(bucket.tokens - 1, floor), now)
+        return self.budget.calls_per_s(oms)

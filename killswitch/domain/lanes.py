@@ -101,7 +101,11 @@ class Lanes:
             streak = lane.streak + 1
             # A trader who goes on must not make us spend the venue's limit on cancels: the first few keep the
             # shortest distance, those after them what the budget bears.
-            distance = self._standing.retry.first_s if streak <= STREAK_MAX else 1 / self._book.calls_per_s(scope.oms)
+            distance = (
+                self._standing.retry.first_s
+                if streak <= STREAK_MAX
+                else 1 / self._book.budget.full_calls_per_s(scope.oms)
+            )
             self._lanes[part] = replace(
                 lane,
                 dirty=False,

@@ -24,6 +24,7 @@ from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
     from killswitch.domain.alarms import Alarms
+    from killswitch.domain.messages import Answered
     from killswitch.domain.parts import Parts
     from killswitch.domain.tickers import Tickers
 
@@ -55,6 +56,8 @@ class Links:
         self._parts.book.add_session(
             Session(event.session, event.oms, event.gateway, now, user=event.user), event.dialect
         )
+        # The sign-in's own: who we are, the version, and the events of each account.
+        self._parts.book.budget.spent(event.oms, 2 + len(self._parts.book.sites[event.oms].accounts), now)
         self._gateway(event.oms, event.gateway, now)
         self._parts.outbox.put(AnnounceEvent("session_up", f"{event.oms}: signed in at {event.gateway}", event.wall))
         self._parts.sweeper.session_up(event.oms)
@@ -90,6 +93,15 @@ class Links:
     def _watches(self, session: int, oms: str) -> bool:
         first = watching(self._parts.book, oms)
         return first is not None and first.number == session
+
+    def limited(self, event: Answered, now: float) -> None:
+        """The server says that there were too many calls: it is believed, and people hear of it once."""
+        call = self._parts.book.calls.get(event.call)
+        if call is None or not self._parts.book.budget.limited(call.oms, now, cancel=call.cancels):
+            return
+        text = f"{call.oms}: the server limits our calls ({event.answer.text}): lists are slowed down, cancels aren't"
+        n = self._parts.outbox.record(Noted("rate_limited", text), event.wall)
+        self._parts.outbox.event("rate_limited", text, event.wall, n=n)
 
     def failed(self, oms: str, gateway: str, why: str, now: float) -> None:
         """No session came of an attempt."""

@@ -61,12 +61,16 @@ class AnswerKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The generic answer. `label` is for metrics: ok, a documented code as text, or other."""
+    """The generic answer. `label` is for metrics: ok, a documented code as text, or other.
+
+    `limited`: there were too many calls; it is UNCLEAR, and says nothing of what was asked.
+    """
 
     kind: AnswerKind
     label: str
     code: int = 0
     text: str = ""
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -897,7 +901,10 @@ class AnnounceEvent:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The answer to LookRequested: the orders that a trip of the scope would cancel."""
+    """The answer to LookRequested: the orders that a trip of the scope would cancel.
+
+    `why`: why some accounts were not even asked for; "" where all were.
+    """
 
     token: object
     orders: tuple[Order, ...]
@@ -905,6 +912,7 @@ class Preview:
     accounts_looked_at: tuple[int, ...]
     accounts_failed: tuple[int, ...]
     complete: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

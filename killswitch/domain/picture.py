@@ -53,7 +53,9 @@ class Picture:
     def notes(self) -> tuple[str, ...]:
         """What people must hear beside what is said elsewhere: shadow, as it is now, and what the start found."""
         narrowed = [why for oms, why in self._parts.book.narrowed.items() if oms in self._parts.book.sites]
-        return (*notes_of(self._parts.settings, len(self._parts.trips)), *narrowed, *self._notes)
+        shares = [(site.name, self._parts.book.budget.share(site.name)) for site in self._parts.settings.sites]
+        limited = [f"OMS {oms} limits our calls: lists leave at {s:.1%} of their pace" for oms, s in shares if s < 1]
+        return (*notes_of(self._parts.settings, len(self._parts.trips)), *narrowed, *limited, *self._notes)
 
     def view(self, now: float) -> View:
         """All that can be seen from outside, as it is at `now`."""

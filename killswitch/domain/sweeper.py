@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from killswitch.domain.enumerations import Enumerations
 from killswitch.domain.evidence import Evidence
 from killswitch.domain.lanes import Lanes
 from killswitch.domain.messages import (
     AnswerKind,
     ListOpenOrders,
-    ListUserAccounts,
     Withdraw,
 )
 from killswitch.domain.paths import watching
@@ -62,6 +62,7 @@ class Sweeper:
         self.changes: list[Change] = []
         self.evidence = Evidence(book, trips, undo)
         self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, standing=standing)
+        self.enumerations = Enumerations(book, trips, self.evidence, agenda, outbox, standing=standing)
         self.refusals = Refusals(book, trips, self.evidence)
         self.witness = Witness(self.evidence, outbox, undo)
         self.remains = Remains(book, self.evidence, undo)
@@ -120,7 +121,7 @@ class Sweeper:
             self.witness.called(call, event.answer.label, event.answer.text, wall=event.wall)
             self._cancel_answered(call, event.answer, now)
         elif call.name == "GetUserAccounts":
-            self._users_settled(call)
+            self.enumerations.lost(call) if event.answer.limited else self.enumerations.settled(call)
         elif call.name == "GetOpenOrders":
             self._list_failed(call, now, event.answer.text or f"answer {event.answer.label}")
             if event.answer.kind is AnswerKind.REFUSED:
@@ -135,7 +136,7 @@ class Sweeper:
         for account in event.accounts:
             self.met(call.oms, account, now)
         self.book.users[call.oms, call.scope.user] = (call.number, frozenset(event.accounts))
-        self._users_settled(call)
+        self.enumerations.settled(call)
         return call.oms
 
     def listed(self, event: OpenOrders, now: float) -> str | None:
@@ -170,9 +171,7 @@ class Sweeper:
             return None
         self.agenda.clear(("call", number))
         if call.name == "GetUserAccounts":
-            for trip in self.evidence.latched(call.oms):
-                if trip.sweep.users_asked == number:
-                    self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, users_asked=0))
+            self.enumerations.lost(call)
         if not call.cancels:
             self._list_failed(call, now, why)
             return call.oms
@@ -194,7 +193,7 @@ class Sweeper:
         self.witness.called(call, "timeout", wall=wall)
         if not call.cancels:
             if call.name == "GetUserAccounts":
-                self._users_settled(call)
+                self.enumerations.settled(call)
             else:
                 self._list_failed(call, now, "no answer in time")
             return call.oms
@@ -373,9 +372,8 @@ class Sweeper:
         """Ask for the lists that the rounds under way lack; sweeps before guards."""
         trips = sorted(self.evidence.latched(session.oms), key=lambda t: t.state is State.CONFIRMED)
         for trip in trips:
-            if self.evidence.asks_for_users(trip) and not trip.sweep.users_asked:
-                self._ask_for_users(trip, session, now)
-                trip = self.trips[trip.id]  # noqa: PLW2901  # as it is now
+            self.enumerations.ask(trip, session, now)
+            trip = self.trips[trip.id]  # noqa: PLW2901  # as it is now
             sweep = trip.sweep
             ask_at = max(sweep.not_before, sweep.ask_at)
             if now < ask_at:
@@ -397,13 +395,6 @@ class Sweeper:
                 call = self.book.new_call(session, "GetOpenOrders", look, now)
                 self.outbox.put(ListOpenOrders(call.number, session.number, session.oms, account))
                 self.agenda.set(("call", call.number), now + self._standing.retry.list_timeout_s)
-
-    def _ask_for_users(self, trip: Trip, session: Session, now: float) -> None:
-        assert isinstance(trip.scope.user, int)
-        call = self.book.new_call(session, "GetUserAccounts", trip.scope, now)
-        self.outbox.put(ListUserAccounts(call.number, session.number, session.oms, trip.scope.user))
-        self.agenda.set(("call", call.number), now + self._standing.retry.list_timeout_s)
-        self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, users_asked=call.number))
 
     def _cancel_answered(self, call: Call, answer: Answer, now: float) -> None:
         match answer.kind:
@@ -437,11 +428,6 @@ class Sweeper:
                 sweep = replace(trip.sweep, waits=trip.sweep.waits + 1, ask_at=ask_at)
                 outcome = trip.outcome if trip.state is State.CONFIRMED else UNKNOWN
                 self.trips[trip.id] = replace(trip, sweep=sweep, outcome=outcome)
-
-    def _users_settled(self, call: Call) -> None:
-        for trip in self.evidence.latched(call.oms):
-            if trip.sweep.users_asked == call.number:
-                self.trips[trip.id] = replace(trip, sweep=replace(trip.sweep, users_settled=True))
 
     def _haunt(self, call: Call) -> None:
         for trip in self.evidence.latched(call.oms):

@@ -201,6 +201,8 @@ class KillSwitch:
                 self._parts.sweeper.sent(event.call, event.session, now, event.wall)
                 self._stir_call(event.session)
             case Answered():
+                if event.answer.limited:
+                    self._links.limited(event, now)
                 self._parts.look_failed(event.call, now)
                 self._parts.credentials.failed(
                     event.call, event.answer.text or f"answer {event.answer.label}", now, event.wall
@@ -308,6 +310,8 @@ class KillSwitch:
                 self._tickers.go_on(oms, now)
             case ("credential", int(session)):
                 self._parts.credentials.wake(session, now)
+            case ("preview", int(number)):
+                self._parts.looks.go_on(number, now)
             case ("snapshot", str(oms)):
                 self._links.snapshot(oms, now)
             case _:

@@ -151,6 +151,18 @@ class Deaf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """So many calls within any `per_s` seconds a session, sign-ins aside; the others get bare text and nothing else.
+
+    `frame`: the type of the frame that it comes in, 5 or 1. No document says which it is.
+    """
+
+    calls: int
+    per_s: float = 60.0
+    frame: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnNumbers:
     """Events are numbered so that no number is ever a request's: the one way in which this is kinder."""
 
@@ -195,6 +207,7 @@ Fault: TypeAlias = (
     | SlowLists
     | Deaf
     | OwnNumbers
+    | RateLimit
     | HttpLag
     | HttpTokenGone
     | HttpTooMany
@@ -232,6 +245,7 @@ _BY_NAME: Final[dict[str, tuple[type[Fault], str]]] = {
     "slow_lists": (SlowLists, "delay_s"),
     "deaf": (Deaf, "times"),
     "own_numbers": (OwnNumbers, "times"),
+    "rate_limit": (RateLimit, "calls"),
     "http_lag": (HttpLag, "delay_s"),
     "http_token_gone": (HttpTokenGone, "times"),
     "http_too_many": (HttpTooMany, "times"),
@@ -332,6 +346,10 @@ class Faults:
 
     def latency_s(self, *, over: str = "ws") -> float:
         return sum(fault.delay_s for fault, _ in self._on if isinstance(fault, Latency) and _strikes(fault, over))
+
+    def limit(self) -> RateLimit | None:
+        """The limit of calls that is on."""
+        return next((fault for fault, _ in self._on if isinstance(fault, RateLimit)), None)
 
     def traders(self) -> list[KeepPlacing]:
         """The traders who keep placing, whether they have started or not."""

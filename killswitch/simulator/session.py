@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
     from killswitch.simulator.events import Event
     from killswitch.simulator.exchange import Exchange
+    from killswitch.simulator.faults import RateLimit
     from killswitch.simulator.sign_in import Admission, Door
     from killswitch.simulator.users import User
 
 UNKNOWN_FUNCTION: Final = "Endpoint Not Found"
 """Bare text, not JSON, in a frame of type 5."""
+TOO_MANY: Final = "TOO MANY REQUESTS"
+"""Bare text as well; seen over HTTP."""
 _LOGGED_TEXT: Final = 1_000
 """Characters kept of a payload that is no object."""
 _ASKING: Final = frozenset({FrameType.REQUEST, FrameType.SUBSCRIBE, FrameType.UNSUBSCRIBE})
@@ -57,6 +61,8 @@ class Session:
         self._pending: User | None = None
         self._event_number = 0
         self._last_request = 0
+        self._called: deque[float] = deque()
+        """When calls were taken that count against a limit."""
 
     def receive(self, data: str | bytes, now: float) -> Reaction:
         """Carry out one frame. What isn't a request's frame is ignored without a word."""
@@ -72,6 +78,10 @@ class Session:
         self._exchange.log.note(now, self.number, user, name, for_the_log(frame.o))
         if faults.take(Deaf):
             return _NOTHING
+        limit = faults.limit()
+        if limit is not None and name != "AuthenticateUser" and not self._within(limit, now):
+            faults.injected["RateLimit"] += 1
+            return Reaction(frame=encode_frame(FrameType(limit.frame), frame.i, name, TOO_MANY))
         closing, silent = faults.take(CloseOn, name), faults.take(NoAnswer, name)
         if closing is not None and not closing.executed:
             return Reaction(cut=True)
@@ -88,6 +98,15 @@ class Session:
             frame=encode_frame(kind, frame.i, name, UNKNOWN_FUNCTION if payload is None else payload),
             delay_s=faults.latency_s() + (slow.delay_s if slow else 0.0),
         )
+
+    def _within(self, limit: RateLimit, now: float) -> bool:
+        """Whether one more call is within the limit; it then counts."""
+        while self._called and self._called[0] <= now - limit.per_s:
+            self._called.popleft()
+        if len(self._called) >= limit.calls:
+            return False
+        self._called.append(now)
+        return True
 
     def wants(self, event: Event) -> bool:
         """Whether this connection is told of the event."""

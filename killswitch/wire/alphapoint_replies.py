@@ -6,6 +6,7 @@ counted as unreadable, None in a field) and never taken for good news.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -44,6 +45,9 @@ DOCUMENTED: Final = {
     106: ("operation not supported", AnswerKind.REFUSED),
     107: ("operation in process", AnswerKind.UNCLEAR),
 }
+TOO_MANY_CODE: Final = 429
+"""In no table of the vendor's; what HTTP calls it."""
+_LIMITED: Final = re.compile(r"too[ _-]?many[ _-]?(requests|calls)|rate[ _-]?limit|throttl", re.IGNORECASE)
 _CODE_OF_TEXT: Final = {text: code for code, (text, _) in DOCUMENTED.items()}
 
 ENDED: Final = {2: "Rejected", 3: "Canceled", 4: "Expired", 5: "FullyExecuted"}
@@ -116,6 +120,8 @@ def answer_within(body: object, frame: Frame) -> Answer:
 
 def _without_code(text: str) -> Answer:
     line = as_text(text)
+    if _too_many(text):
+        return Answer(AnswerKind.UNCLEAR, "other", text=line, limited=True)
     kind = AnswerKind.REFUSED if _wants_second_factor(text) else AnswerKind.UNCLEAR
     return Answer(kind, "other", text=line)
 
@@ -123,6 +129,11 @@ def _without_code(text: str) -> Answer:
 def _wants_second_factor(text: str) -> bool:
     # "This endpoint requires 2FACode along with the payload": an operator can demand it per call.
     return "2fa" in text[:10_000].lower()
+
+
+def _too_many(text: str) -> bool:
+    """The limit of calls was met. Over HTTP it is bare text; over WebSocket no document says what it looks like."""
+    return _LIMITED.search(text[:10_000]) is not None
 
 
 def _generic(fields: Fields, kind_of_frame: int) -> Answer:
@@ -135,6 +146,8 @@ def _generic(fields: Fields, kind_of_frame: int) -> Answer:
         # Some answers carry the documented text without its number.
         code = _CODE_OF_TEXT.get(message.lower().rstrip("."), 0)
     label = str(code) if code in DOCUMENTED else "other"
+    if code == TOO_MANY_CODE or (not result and _too_many(text)):
+        return Answer(AnswerKind.UNCLEAR, "other", code or 0, text, limited=True)
     if as_bool(fields.get("requires2fa")) or _wants_second_factor(text):
         return Answer(AnswerKind.REFUSED, label, code or 0, text or "a second factor is demanded")
     if code is not None and code in DOCUMENTED:

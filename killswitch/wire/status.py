@@ -82,6 +82,7 @@ def preview_json(preview: Preview) -> dict[str, Any]:
         "accounts_looked_at": list(preview.accounts_looked_at),
         "accounts_failed": list(preview.accounts_failed),
         "complete": preview.complete,
+        "why": preview.why,
     }
 
 

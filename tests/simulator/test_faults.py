@@ -18,6 +18,7 @@ from killswitch.simulator.faults import (
     LateOrder,
     Lie,
     NoAnswer,
+    RateLimit,
     Reject,
     SlowLists,
     Stragglers,
@@ -59,6 +60,7 @@ def cancel_all(exchange, now=0.0, **body):
         ("latency=0.25", Latency(delay_s=0.25)),
         ("slow_lists=2", SlowLists(delay_s=2)),
         ("deaf=always", Deaf()),
+        ("rate_limit=20,per_s=2,frame=1", RateLimit(calls=20, per_s=2, frame=1)),
     ],
 )
 def test_a_fault_is_read_from_text(text, fault):

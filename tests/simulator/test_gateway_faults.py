@@ -86,6 +86,21 @@ async def test_an_error_can_meet_a_call_of_the_session_too(sim):
         assert await client.ask("SubscribeAccountEvents", ACCOUNT) == {"Subscribe": True}
 
 
+@pytest.mark.parametrize("frame", [1, 5])
+async def test_calls_beyond_the_limit_get_bare_text_and_nothing_is_carried_out(sim, frame):
+    sim.faults.inject(f"rate_limit=2,per_s=100,frame={frame}")
+    async with bare(sim, 1) as client:
+        for _ in range(2):
+            assert len(await client.ask("GetOpenOrders", ACCOUNT)) == 4
+        await client.send("CancelAllOrders", ACCOUNT)
+        said = await client.read()
+        assert (said.m, said.n, said.o) == (frame, "CancelAllOrders", "TOO MANY REQUESTS")
+        assert len(sim.exchange.open_ids(account=14)) == 4
+        assert sim.faults.injected["RateLimit"] == 1
+    async with bare(sim, 1) as another:
+        assert (await another.ask("CancelAllOrders", ACCOUNT))["result"] is True, "each session has its own"
+
+
 @pytest.mark.parametrize(("executed", "left"), [("no", 4), ("yes", 0)])
 async def test_the_socket_is_cut_on_a_call_before_or_after_it_is_carried_out(sim, executed, left):
     sim.faults.inject(f"close_on=CancelAllOrders,times=1,executed={executed}")

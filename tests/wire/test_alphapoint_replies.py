@@ -40,6 +40,36 @@ def test_a_true_result_without_an_error_means_received(body):
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        "TOO MANY REQUESTS",
+        '"Too many requests"',
+        '{"result":false,"errormsg":"Rate limit exceeded","errorcode":999,"detail":null}',
+        '{"result":false,"errormsg":"","errorcode":429,"detail":null}',
+        '{"result":false,"errormsg":"Invalid Request","errorcode":100,"detail":"Too many requests"}',
+        '{"message":"Request was throttled"}',
+    ],
+)
+@pytest.mark.parametrize("m", [1, 5])
+def test_too_many_calls_is_neither_a_list_nor_a_refusal(body, m):
+    for said in (
+        alphapoint_replies.read_answer(reply(body, m)),
+        alphapoint_replies.read_open_orders(reply(body, m), 14),
+        alphapoint_replies.read_user_accounts(reply(body, m)),
+        alphapoint_replies.read_positions(reply(body, m), 14),
+    ):
+        assert isinstance(said, Answer)
+        assert (said.kind, said.label) == (AnswerKind.UNCLEAR, "other")
+        assert said.limited is ("message" not in body)
+
+
+def test_a_received_cancel_that_speaks_of_limits_is_received():
+    body = {"result": True, "errormsg": "", "errorcode": 0, "detail": "rate limit: 12 left"}
+    answer = alphapoint_replies.read_answer(reply(body))
+    assert (answer.kind, answer.limited) == (AnswerKind.RECEIVED, False)
+
+
+@pytest.mark.parametrize(
     ("code", "text", "kind"),
     [
         (20, "Not Authorized", AnswerKind.REFUSED),

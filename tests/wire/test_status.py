@@ -184,7 +184,7 @@ def test_readiness_names_what_is_missing_and_the_broker_that_is_away():
 
 def test_a_preview_shows_each_order_and_what_could_not_be_looked_at():
     order = Order(account=14, order_id=2**53 + 1, instrument=25, entered_by=None, client_order_id=9)
-    said = preview_json(Preview(object(), (order,), 1, (14,), (15,), complete=False))
+    said = preview_json(Preview(object(), (order,), 1, (14,), (15,), complete=False, why="spent"))
     assert json.loads(json.dumps(said)) == {
         "orders": [
             {
@@ -199,6 +199,7 @@ def test_a_preview_shows_each_order_and_what_could_not_be_looked_at():
         "accounts_looked_at": [14],
         "accounts_failed": [15],
         "complete": False,
+        "why": "spent",
     }
 
 
