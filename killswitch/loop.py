@@ -1,7 +1,7 @@
 """The one loop: take an event, handle it, hand out the actions, let the metrics see.
 
-The daemon, `trip --direct`, the demo and the simulation all turn this loop. Its inbox has two lanes, so that
-commands, answers and order events never wait behind a feed's backlog.
+The daemon, `trip --direct`, the demo and the simulation all turn this loop. Its inbox has three lanes, so that
+a panic doesn't wait behind the answers to a hundred sweeps, nor these, and order events, behind a feed's backlog.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from killswitch.domain.messages import (
     Action,
     BadReading,
     Beat,
+    BrokerDown,
+    BrokerUp,
+    ButtonPressed,
     CancelAllOrders,
     CancelOrder,
     CancelQuote,
     ClockStepped,
+    CommandRefused,
     Event,
+    EverythingTripped,
     FeedDown,
     FeedUp,
     Heard,
@@ -30,6 +35,7 @@ from killswitch.domain.messages import (
     PriceSeen,
     Reading,
     Tick,
+    TripRequested,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +49,9 @@ FEED_LANE_MAX: Final = 50_000
 """Events of feeds that may wait; at the limit a series keeps what its rules need (domain/backlog.py)."""
 FIRST_IN_A_ROW: Final = 16
 """Then a reading has its turn, if one waits: a flood of order events must not hide a breach."""
+PRESSES_IN_A_ROW: Final = 8
+OTHERS_BETWEEN: Final = 2
+"""After so many presses so many others have their turn, if they wait: a flood of junk must not stop the sweeps."""
 GAP_S: Final = 1.0
 """A pause of ours longer than this: what lies in the sockets is read before anything is judged late."""
 BREATH: Final = 64
@@ -52,13 +61,19 @@ STEP_S: Final = 1.0
 BEAT_EVERY_S: Final = 1.0
 """The loop turns at least so often, so that whoever watches it knows that it lives."""
 
+PRESSES: Final = (TripRequested, ButtonPressed, EverythingTripped, CommandRefused, BrokerUp, BrokerDown)
+"""What comes before everything else. A reset doesn't: what arrived before it may be what forbids it. A broker's coming
+and going keep their place among what it delivers.
+"""
 FEED_EVENTS: Final = (Reading, BadReading, Beat, PositionSeen, PriceSeen, Positions, Heard, FeedUp, FeedDown)
 
 
 class Inbox:
-    """Two lanes. The first is never dropped nor merged: its producers wait for answers or are people."""
+    """Three lanes. The first two are never dropped nor merged: their producers wait for answers or are people."""
 
     def __init__(self) -> None:
+        self._presses: deque[Event] = deque()
+        self._row = 0  # presses that were taken in a row; below 0: so many others have their turn first
         self._first: deque[Event] = deque()
         self._feeds = Backlog(FEED_LANE_MAX)
         self._arrived = asyncio.Event()
@@ -66,7 +81,9 @@ class Inbox:
 
     def put(self, event: Event) -> None:
         """Never blocks."""
-        if not isinstance(event, FEED_EVENTS):
+        if isinstance(event, PRESSES):
+            self._presses.append(event)
+        elif not isinstance(event, FEED_EVENTS):
             self._first.append(event)
         elif self._feeds.put((event,)):
             log.warning("readings come faster than the rules judge them: each series keeps its extremes, count and sum")
@@ -74,6 +91,10 @@ class Inbox:
 
     def take(self) -> Event | None:
         """The next event, or None."""
+        if self._presses and (self._row >= 0 or not (self._first or self._feeds)):
+            self._row = self._row + 1 if self._row + 1 < PRESSES_IN_A_ROW else -OTHERS_BETWEEN
+            return self._presses.popleft()
+        self._row = min(self._row + 1, 0)
         if self._first and not (self._feeds and self._ahead >= FIRST_IN_A_ROW):
             self._ahead += 1
             return self._first.popleft()
@@ -89,7 +110,7 @@ class Inbox:
         self._feeds.forget(feeds)
 
     def __len__(self) -> int:
-        return len(self._first) + len(self._feeds)
+        return len(self._presses) + len(self._first) + len(self._feeds)
 
     async def wait(self, seconds: float) -> None:
         """Until something arrives, or so long."""
@@ -172,9 +193,10 @@ class Loop:
                 waited = min(self._now() - began, wait)
                 continue
             in_a_row += 1
-            if in_a_row >= BREATH or any(isinstance(a, CancelAllOrders | CancelOrder | CancelQuote) for a in actions):
+            cancels = any(isinstance(a, CancelAllOrders | CancelOrder | CancelQuote) for a in actions)
+            if in_a_row >= BREATH or cancels or isinstance(event, PRESSES):
                 in_a_row = 0
-                await asyncio.sleep(0)  # a cancel is on its way to the socket: let it out
+                await asyncio.sleep(0)  # let a cancel out to its socket, and the next press in
 
     def _compare_clocks(self, now: float) -> None:
         """See whether the wall clock was set. Rules run on the monotonic one; people, and signatures, don't."""

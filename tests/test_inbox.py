@@ -10,6 +10,7 @@ import pytest
 from killswitch import loop as rooms
 from killswitch.domain.messages import (
     BadReading,
+    ButtonPressed,
     Order,
     OrderEnded,
     OrderRejected,
@@ -17,10 +18,12 @@ from killswitch.domain.messages import (
     Positions,
     PriceSeen,
     Reading,
+    ResetRequested,
     Tick,
     TradeSeen,
 )
-from killswitch.loop import FIRST_IN_A_ROW, Inbox, Loop
+from killswitch.domain.scope import EVERY, Scope
+from killswitch.loop import FIRST_IN_A_ROW, OTHERS_BETWEEN, PRESSES_IN_A_ROW, Inbox, Loop
 
 
 def reading(value: float, account: int = 14, at: float | None = None) -> Reading:
@@ -65,6 +68,42 @@ def refused(client_order_id: int) -> OrderRejected:
         client_order_id=client_order_id,
         reason="",
     )
+
+
+def pressed(n: int) -> ButtonPressed:
+    scope = Scope(oms="prime", account=n, user=EVERY, instrument=EVERY)
+    return ButtonPressed(wall=0.0, button="desk", scope=scope, via="mqtt")
+
+
+def test_a_panic_does_not_wait_behind_what_arrived_before_it_and_a_reset_does() -> None:
+    inbox = Inbox()
+    reset = ResetRequested(
+        wall=0.0, id="r", trip="t", by="a", reason="b", issued_at=0.0, override=False, digest="", via="mqtt"
+    )
+    for event in (reading(1), ended(1), reset, pressed(1), pressed(2)):
+        inbox.put(event)
+    assert len(inbox) == 5
+    assert drained(inbox) == [pressed(1), pressed(2), ended(1), reset, reading(1)]
+
+
+def test_a_flood_of_presses_leaves_others_a_share_of_the_turns() -> None:
+    inbox = Inbox()
+    for n in range(1, 4 * PRESSES_IN_A_ROW + 1):
+        inbox.put(pressed(n))
+        inbox.put(ended(n))
+    taken = drained(inbox)
+    kinds = [type(event) for event in taken]
+    block = PRESSES_IN_A_ROW
+    assert kinds[: 4 * (block + OTHERS_BETWEEN)] == ([ButtonPressed] * block + [OrderEnded] * OTHERS_BETWEEN) * 4
+    assert len(taken) == 8 * block
+    assert [event for event in taken if isinstance(event, ButtonPressed)] == [pressed(n + 1) for n in range(4 * block)]
+
+
+def test_presses_alone_are_all_taken() -> None:
+    inbox = Inbox()
+    for n in range(1, 30):
+        inbox.put(pressed(n))
+    assert drained(inbox) == [pressed(n) for n in range(1, 30)]
 
 
 def drained(inbox: Inbox) -> list[object]:
