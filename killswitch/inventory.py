@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, assert_never
 
-from killswitch.domain import coverage, dialects
-from killswitch.domain.scope import EVERY, Scope
+from killswitch.domain import coverage
+from killswitch.domain.scope import EVERY
 from killswitch.domain.settings import (
     DeadmanRule,
     DrawdownRule,
@@ -33,12 +33,13 @@ from killswitch.domain.settings import (
 from killswitch.domain.watch.limit import seconds
 from killswitch.domain.watch.readings import lanes_of
 from killswitch.domain.watch.shown import COUNTED
+from killswitch.inventory_cover import OmsLines, oms_lines, strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from killswitch.config import Config
-    from killswitch.config.tables import Oms, Panic
+    from killswitch.config.tables import Panic
     from killswitch.domain.settings import Mode
 
 WIDTH: Final = 80
@@ -70,27 +71,6 @@ class PanicLines:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountLines:
-    """What reaches one account: rules and panics by name, and whether all of its orders or only some."""
-
-    account: int
-    whole: tuple[str, ...]
-    partly: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OmsLines:
-    """One OMS and its accounts. `uncovered`: accounts that no rule and no panic reaches."""
-
-    oms: str
-    gateways: tuple[str, ...]
-    whole_oms: bool
-    dialect: str
-    accounts: tuple[AccountLines, ...]
-    uncovered: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """All that `check` knows without signing in anywhere; plain values, so that it can be JSON as it is."""
 
@@ -112,7 +92,7 @@ class Inventory:
 
 def describe(config: Config) -> Inventory:
     """The inventory of a loaded configuration. Touches nothing."""
-    sites = tuple(_oms(config, oms) for oms in config.oms)
+    sites = tuple(oms_lines(config, oms) for oms in config.oms)
     return Inventory(
         config=str(config.path),
         fingerprint=config.fingerprint(),
@@ -251,38 +231,6 @@ def _listed(names: Iterable[str], what: str) -> str:
     return f"{what}{'s' if len(listed) > 1 else ''} {' and '.join(listed)}"
 
 
-# --- what is covered ----------------------------------------------------------------------------------------
-
-
-def _oms(config: Config, oms: Oms) -> OmsLines:
-    accounts = tuple(_account(config, oms.name, account) for account in oms.accounts)
-    return OmsLines(
-        oms=oms.name,
-        gateways=tuple(gateway.address for gateway in oms.gateways),
-        whole_oms=oms.whole_oms,
-        dialect=dialects.in_words(oms.dialect),
-        accounts=accounts,
-        uncovered=tuple(lines.account for lines in accounts if not lines.whole and not lines.partly),
-    )
-
-
-def _account(config: Config, oms: str, account: int) -> AccountLines:
-    whole: list[str] = []
-    partly: list[str] = []
-    reaching = [(f"rule {rule.name}", rule.scope, rule.where) for rule in config.rules if rule.mode == "live"]
-    heard = config.panics if config.mqtt.brokers else ()
-    reaching += [(f"panic {panic.name}", _as_template(panic.scope), ()) for panic in heard]
-    for name, scope, where in reaching:
-        if scope.oms != oms or not coverage.reaches(scope, account, where):
-            continue
-        (whole if scope.user is EVERY and scope.instrument is EVERY else partly).append(name)
-    return AccountLines(account=account, whole=tuple(whole), partly=tuple(partly))
-
-
-def _as_template(scope: Scope) -> ScopeTemplate:
-    return ScopeTemplate(oms=scope.oms, account=scope.account, user=scope.user, instrument=scope.instrument)
-
-
 # --- findings -----------------------------------------------------------------------------------------------
 
 
@@ -299,7 +247,7 @@ def _findings(config: Config, sites: tuple[OmsLines, ...]) -> Iterator[str]:
                     f"OMS {site.oms}: account {lines.account} is covered for some users or instruments only, by "
                     f"{' and '.join(lines.partly)}."
                 )
-    yield from _strangers(config)
+    yield from strangers(config)
     for rule in config.rules:
         yield from _about_rule(config, rule)
     yield from _links(config)
@@ -313,26 +261,17 @@ def _remarks(config: Config) -> Iterator[str]:
     for rule in config.rules:
         if rule.mode == "shadow":
             yield f"Rule {rule.name} is in SHADOW: it cancels nothing, says what it would have, and covers no account."
+    for oms in config.oms:
+        if oms.discover:
+            yield (
+                f"OMS {oms.name}: its accounts are discovered. A scope without an account is VERIFIED only where the "
+                "OMS lists all of them in that very sweep (GetAccounts, an operator's); check --online tries it."
+            )
     if config.mqtt.brokers:
         for panic in config.panics:
             yield (
                 f"Panic {panic.name}: a press with QoS 0 is lost while the daemon is away; set the device to "
                 "QoS 1, which a broker keeps for it."
-            )
-
-
-def _strangers(config: Config) -> Iterator[str]:
-    """Scopes with an account that the OMS's list doesn't have: a slip of the keyboard, as a rule."""
-    accounts = {oms.name: oms.accounts for oms in config.oms}
-    scopes = [(f"Rule {rule.name}", rule.scope) for rule in config.rules]
-    fallbacks = [(rule, None if isinstance(rule, SilenceRule) else rule.fallback) for rule in config.rules]
-    scopes += [(f"Rule {rule.name}, fallback", _as_template(scope)) for rule, scope in fallbacks if scope]
-    scopes += [(f"Panic {panic.name}", _as_template(panic.scope)) for panic in config.panics]
-    for who, scope in scopes:
-        if isinstance(scope.account, int) and scope.account not in accounts[scope.oms]:
-            yield (
-                f"{who}: account {scope.account} isn't in the list of accounts of OMS {scope.oms}; one of the "
-                "two is wrong."
             )
 
 
@@ -415,6 +354,10 @@ def render(inventory: Inventory) -> str:
         out += fields(("topic", panic.topic), ("pressed by", panic.presses), ("cancels", panic.cancels))
     for oms in inventory.oms:
         out += ["", f"OMS {oms.oms} at {', '.join(oms.gateways)}"]
+        if oms.discover:
+            out += fields(
+                ("accounts", "asked of the OMS at each sign-in, with each snapshot and by each sweep of all of them")
+            )
         for account in oms.accounts:
             reaching = [*account.whole, *(f"{name} (in part)" for name in account.partly)]
             out += fields((f"account {account.account}", ", ".join(reaching) or "not covered"))

@@ -18,6 +18,7 @@ from killswitch.domain.messages import (
     CancelOrder,
     CancelQuote,
     DropSession,
+    ListAccounts,
     ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
@@ -28,6 +29,7 @@ from killswitch.domain.messages import (
     ListUserAccounts,
     Lost,
     SessionUp,
+    SubscribeAccount,
     SubscribePrice,
     Withdraw,
 )
@@ -108,7 +110,7 @@ class Links:
                 self._of(action.scope.oms, action.session, action)
             case CancelOrder() | ListOpenOrders() | ListUserAccounts() | ListPositions():
                 self._of(action.oms, action.session, action)
-            case ListPermissions() | ListSecondFactorCalls():
+            case ListPermissions() | ListSecondFactorCalls() | ListAccounts() | SubscribeAccount():
                 self._of(action.oms, action.session, action)
             case ListInstruments() | SubscribePrice() | CancelQuote() | ListQuotes() | ListBlockTrades():
                 self._of(action.oms, action.session, action)
@@ -194,6 +196,8 @@ OMS_ACTIONS: Final = (
     ListUserAccounts,
     ListPermissions,
     ListSecondFactorCalls,
+    ListAccounts,
+    SubscribeAccount,
     ListPositions,
     ListInstruments,
     SubscribePrice,

@@ -23,6 +23,7 @@ from killswitch.domain.credentials import CANCELS, OPERATOR, TRADING
 from killswitch.domain.dialects import POOREST, Dialect, dialect_of, ignored_by, in_words
 from killswitch.domain.messages import Answer, AnswerKind
 from killswitch.links import credentials_of
+from killswitch.online_accounts import LISTED_MAX, WITHIN_S, judge_accounts, read_all, why
 from killswitch.wire import alphapoint
 from killswitch.wire import alphapoint_credential as credential
 from killswitch.wire.alphapoint_replies import read_open_orders, read_user_accounts
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from killswitch.config.tables import Oms
     from killswitch.wire.frame import Frame
 
-WITHIN_S: Final = 15.0
-"""For one OMS, all of its gateways; the OMSs are looked at side by side."""
-LISTED_MAX: Final = 20
-"""Accounts whose orders are listed: the daemon's calls count against the same limit as ours."""
 PAUSE_S: Final = 0.1
 SHARE: Final = 0.5
 """Of calls_per_minute, at most."""
@@ -76,7 +73,9 @@ class AccountLooked:
 
 @dataclass(slots=True, kw_only=True)
 class OmsLooked:
-    """One OMS. What is None isn't known, and `unknown` says why, by name."""
+    """One OMS. What is None isn't known, and `unknown` says why, by name. `all_accounts`: asked for where they are
+    to be discovered.
+    """
 
     oms: str
     dialect: str
@@ -85,6 +84,7 @@ class OmsLooked:
     permissions: list[str] | None = None
     second_factor_calls: list[str] | None = None
     credential_accounts: list[int] | None = None
+    all_accounts: list[int] | None = None
     accounts: list[AccountLooked] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
 
@@ -231,6 +231,11 @@ async def _questions(oms: Oms, looked: OmsLooked, session: Visit) -> None:
         frame = await ask(alphapoint.get_user_accounts(oms.oms_id, user))
         found = note("accounts", frame if isinstance(frame, str) else read_user_accounts(frame))
         looked.credential_accounts = None if found is None else list(found)
+    if oms.discover:
+        found = note("all accounts", await read_all(oms.oms_id, ask))
+        looked.all_accounts = None if found is None else list(found)
+        known = sorted({*(looked.credential_accounts or ()), *(looked.all_accounts or ())})
+        looked.accounts = [AccountLooked(account=account) for account in known]
     for account in looked.accounts[:LISTED_MAX]:
         frame = await ask(alphapoint.get_open_orders(oms.oms_id, account.account))
         _listed(account, frame, session)
@@ -272,9 +277,9 @@ def _judge(oms: Oms, looked: OmsLooked, online: Online) -> None:
         )
     elif looked.second_factor_calls is None:
         online.remarks.append(
-            f"{who}: whether cancels want a second factor is not known: {_why(looked, 'second factor')}."
+            f"{who}: whether cancels want a second factor is not known: {why(looked, 'second factor')}."
         )
-    _judge_accounts(who, looked, online)
+    judge_accounts(who, oms, looked, online)
 
 
 def _judge_gateway(who: str, oms: Oms, gateway: GatewayLooked, online: Online) -> None:
@@ -331,8 +336,7 @@ def ahead(span: tuple[float, float]) -> str:
 
 def _judge_permissions(who: str, oms: Oms, looked: OmsLooked, online: Online) -> None:
     if looked.permissions is None:
-        why = _why(looked, "permissions")
-        online.remarks.append(f"{who}: what the credential may do is not known: {why}.")
+        online.remarks.append(f"{who}: what the credential may do is not known: {why(looked, 'permissions')}.")
         return
     may = {name.lower() for name in looked.permissions}
     if not may & {OPERATOR, TRADING}:
@@ -341,43 +345,6 @@ def _judge_permissions(who: str, oms: Oms, looked: OmsLooked, online: Online) ->
         online.findings.append(
             f"{who}: whole_oms = true, but the credential isn't Operator: a cancel of the whole OMS would be refused."
         )
-
-
-def _judge_accounts(who: str, looked: OmsLooked, online: Online) -> None:
-    unlisted: dict[str, list[int]] = {}
-    for account in looked.accounts:
-        if account.open_orders is None and account.why:
-            unlisted.setdefault(account.why, []).append(account.account)
-    for why, accounts in unlisted.items():
-        online.findings.append(
-            f"{who}: the open orders of {_accounts(accounts)} can't be listed ({why}): nothing there could be proven."
-        )
-    unasked = [account.account for account in looked.accounts if account.open_orders is None and not account.why]
-    if unasked:
-        online.remarks.append(
-            f"{who}: the orders of {_accounts(unasked)} were not listed: {WITHIN_S:g} s and half of the budget of "
-            f"calls are what this check takes, and at most {LISTED_MAX} lists."
-        )
-    if looked.credential_accounts is None:
-        online.remarks.append(f"{who}: which accounts the credential has is not known: {_why(looked, 'accounts')}.")
-        return
-    named = {account.account for account in looked.accounts}
-    more = [account for account in sorted(looked.credential_accounts) if account not in named]
-    if more:
-        online.findings.append(
-            f"{who}: the credential has {_accounts(more)} too, which the list of accounts doesn't: no scope covers "
-            "what rests there."
-        )
-
-
-def _accounts(accounts: Sequence[int]) -> str:
-    shown = ", ".join(map(str, accounts[:LISTED_MAX]))
-    more = f" and {len(accounts) - LISTED_MAX} more" if len(accounts) > LISTED_MAX else ""
-    return f"account{'s' if len(accounts) > 1 else ''} {shown}{more}"
-
-
-def _why(looked: OmsLooked, what: str) -> str:
-    return looked.unknown.get(what, f"not asked within {WITHIN_S:g} s")
 
 
 # --- the broker ---------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from killswitch.domain.credentials import CANCELS
 from killswitch.inventory import WIDTH, fields
-from killswitch.online import LISTED_MAX, ahead
+from killswitch.online import ahead
+from killswitch.online_accounts import LISTED_MAX
 from killswitch.terminal import counted, plain
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def _oms(oms: OmsLooked) -> Iterator[str]:
     yield from _fields(("2FA", factor))
     own = oms.credential_accounts
     yield from _fields(("accounts", "not known" if own is None else _some(own) or "none of its own"))
+    if oms.all_accounts is not None:
+        yield from _fields(("all of them", _some(oms.all_accounts)))
     for account in oms.accounts[:LISTED_MAX]:
         count = account.open_orders
         text = f"not listed: {account.why or 'not asked for'}" if count is None else counted(count, "open order")

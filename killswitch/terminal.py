@@ -298,6 +298,8 @@ def _sessions(oms: Said) -> Iterator[str]:
         credential = f"; {session['credential']}" if session.get("credential") else ""
         where = f"{_text(oms, 'oms')} at {_text(session, 'gateway')}{role}"
         yield _link(session, where, f"{dialect}{credential}")
+    if oms.get("accounts_complete") is False:
+        yield wrapped(f"{_text(oms, 'oms')}: {_count(oms, 'accounts')} accounts known, there may be more", "  ", "  ")
     uncovered = oms.get("uncovered_accounts")
     if isinstance(uncovered, list) and uncovered:
         shown = ", ".join(map(str, uncovered[:IDS_SHOWN]))

@@ -503,9 +503,12 @@ ONE_BY_ONE = [
     (("oms", 0, "accounts", [14, 15, 14]), 'oms "prime".accounts[2]: this account is in the list already'),
     (
         ("oms", 0, "accounts", []),
-        'oms "prime".accounts: it must be a list of ids, not empty: all accounts, on your word',
+        'oms "prime".accounts: it must be a list of ids, not empty: all accounts, on your word; or "discover"',
     ),
-    (("oms", 0, "accounts", "discover"), 'oms "prime".accounts: it must be a list of ids: "discover" isn\'t built yet'),
+    (
+        ("oms", 0, "accounts", "found"),
+        'oms "prime".accounts: it must be a list of ids, not empty: all accounts, on your word; or "discover"',
+    ),
     (("oms", 0, "accounts", NONE), 'oms "prime".accounts: it is required'),
     (("panic", 0, "scope", "account", "14"), f'panic "desk-button".scope.account: {PART}'),
     (("panic", 0, "scope", "user", 0), f'panic "desk-button".scope.user: {PART}'),

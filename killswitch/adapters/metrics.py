@@ -24,6 +24,7 @@ from killswitch.adapters.metrics_now import Now
 from killswitch.adapters.metrics_series import ANSWERS, COMMANDS, IGNORED, known
 from killswitch.domain.messages import (
     AccountsFound,
+    AccountsListed,
     Answered,
     Arrived,
     BadReading,
@@ -38,6 +39,7 @@ from killswitch.domain.messages import (
     CommandRefused,
     Instruments,
     JournalFailed,
+    ListAccounts,
     ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
@@ -65,6 +67,7 @@ from killswitch.domain.messages import (
     Sent,
     SetAside,
     ShadowTripped,
+    SubscribeAccount,
     SubscribePrice,
     Tripped,
     TripRequested,
@@ -249,7 +252,7 @@ class Metrics:
                 self._answered(event.call, event.answer.label, now)
             case OpenQuotes() | OpenBlockTrades():
                 self._answered(event.call, "ok", now)
-            case OpenOrders() | Positions() | AccountsFound() | NamesTold() | Instruments():
+            case OpenOrders() | Positions() | AccountsFound() | AccountsListed() | NamesTold() | Instruments():
                 self._answered(event.call, "ok", now)
             case PriceSeen():
                 if event.call is not None:
@@ -301,6 +304,10 @@ class Metrics:
                 self._follow(action.call, _Call(action.oms, "GetValidate2FARequiredEndpoints", None))
             case ListUserAccounts():
                 self._follow(action.call, _Call(action.oms, "GetUserAccounts", None))
+            case ListAccounts():
+                self._follow(action.call, _Call(action.oms, "GetAccounts", None))
+            case SubscribeAccount():
+                self._follow(action.call, _Call(action.oms, "SubscribeAccountEvents", None))
             case ListPositions():
                 self._follow(action.call, _Call(action.oms, "GetAccountPositions", None))
             case ListInstruments():

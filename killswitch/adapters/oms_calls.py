@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 from killswitch.adapters.oms_credential import names_told, question
 from killswitch.domain.messages import (
     AccountsFound,
+    AccountsListed,
     Answer,
     Answered,
     CancelAllOrders,
@@ -14,6 +15,7 @@ from killswitch.domain.messages import (
     CancelQuote,
     Event,
     Instruments,
+    ListAccounts,
     ListBlockTrades,
     ListInstruments,
     ListOpenOrders,
@@ -27,9 +29,11 @@ from killswitch.domain.messages import (
     OpenQuotes,
     Positions,
     PriceSeen,
+    SubscribeAccount,
     SubscribePrice,
 )
 from killswitch.wire import alphapoint
+from killswitch.wire.alphapoint_accounts import get_accounts, read_accounts
 from killswitch.wire.alphapoint_market import read_instruments, read_subscribed_prices
 from killswitch.wire.alphapoint_quotes import (
     cancel_quote,
@@ -43,6 +47,7 @@ from killswitch.wire.alphapoint_replies import (
     read_answer,
     read_open_orders,
     read_positions,
+    read_subscribed,
     read_user_accounts,
 )
 
@@ -50,16 +55,17 @@ if TYPE_CHECKING:
     from killswitch.domain.dialects import Dialect
     from killswitch.wire.frame import Frame
 
+Census: TypeAlias = ListUserAccounts | ListAccounts | SubscribeAccount
 Listing: TypeAlias = (
     ListOpenOrders
     | ListQuotes
     | ListBlockTrades
-    | ListUserAccounts
     | ListPermissions
     | ListSecondFactorCalls
     | ListPositions
     | ListInstruments
     | SubscribePrice
+    | Census
 )
 Call: TypeAlias = CancelAllOrders | CancelOrder | CancelQuote | Listing
 CANCELS: Final = (CancelAllOrders, CancelOrder, CancelQuote)
@@ -84,6 +90,10 @@ def request_for(call: Call, oms_id: int, dialect: Dialect) -> alphapoint.Request
             return question(call)
         case ListUserAccounts(user=user):
             return alphapoint.get_user_accounts(oms_id, user)
+        case ListAccounts(start=start, limit=limit):
+            return get_accounts(oms_id, start, limit)
+        case SubscribeAccount(account=account):
+            return alphapoint.subscribe_account_events(oms_id, account)
         case ListPositions(account=account):
             return alphapoint.get_account_positions(oms_id, account)
         case ListInstruments(inactive=inactive):
@@ -105,6 +115,8 @@ def answer_to(call: Call, frame: Frame, session: int, wall: float) -> Event:
             told = names_told(call, frame, session, wall)
         case ListQuotes() | ListBlockTrades():
             told = _also_told(call, frame, session, wall)
+        case ListUserAccounts() | ListAccounts() | SubscribeAccount():
+            told = _census(call, frame, session, wall)
         case _:
             told = _told(call, frame, session, wall)
     if isinstance(told, Answer):
@@ -136,8 +148,34 @@ def _also_told(call: ListQuotes | ListBlockTrades, frame: Frame, session: int, w
     )
 
 
+def _census(call: Census, frame: Frame, session: int, wall: float) -> Event | Answer:
+    """Which accounts there are; and whether the events of one are subscribed to, which is a generic answer."""
+    match call:
+        case ListUserAccounts():
+            accounts = read_user_accounts(frame)
+            if isinstance(accounts, Answer):
+                return accounts
+            return AccountsFound(wall=wall, call=call.call, session=session, accounts=accounts)
+        case ListAccounts():
+            page = read_accounts(frame)
+            if isinstance(page, Answer):
+                return page
+            return AccountsListed(
+                wall=wall,
+                call=call.call,
+                session=session,
+                accounts=page.accounts,
+                rows=page.rows,
+                unreadable=page.unreadable,
+            )
+        case SubscribeAccount():
+            return read_subscribed(frame)
+        case _:
+            assert_never(call)
+
+
 def _told(
-    call: ListOpenOrders | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice,
+    call: ListOpenOrders | ListPositions | ListInstruments | SubscribePrice,
     frame: Frame,
     session: int,
     wall: float,
@@ -156,11 +194,6 @@ def _told(
                 orders=orders.rows,
                 unreadable=orders.unreadable,
             )
-        case ListUserAccounts():
-            accounts = read_user_accounts(frame)
-            if isinstance(accounts, Answer):
-                return accounts
-            return AccountsFound(wall=wall, call=number, session=session, accounts=accounts)
         case ListPositions(account=account):
             positions = read_positions(frame, account)
             if isinstance(positions, Answer):

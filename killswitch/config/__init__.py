@@ -62,6 +62,7 @@ class Config:
                     contact=oms.contact,
                     oms_id=oms.oms_id,
                     dialect=oms.dialect,
+                    discover=oms.discover,
                 )
                 for oms in self.oms
             ),

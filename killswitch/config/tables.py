@@ -99,7 +99,7 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oms:
-    """One OMS and how to sign in to it. `accounts`: all of them, on a person's word.
+    """One OMS and how to sign in to it. `accounts`: all of them, on a person's word; none: the OMS is asked for them.
 
     `dialect`: None where each session's is found at its sign-in.
     """
@@ -113,6 +113,11 @@ class Oms:
     whole_oms: bool
     calls_per_minute: int
     contact: str
+
+    @property
+    def discover(self) -> bool:
+        """Nobody gave a word on the accounts."""
+        return not self.accounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

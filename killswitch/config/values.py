@@ -283,10 +283,11 @@ def _template_part(value: object) -> int | Every | Label:
 
 
 def _accounts(value: object) -> tuple[object, ...]:
+    """Nothing in it means that they are to be discovered."""
     if isinstance(value, str) and value == "discover":
-        raise wrong('it must be a list of ids: "discover" isn\'t built yet')
+        return ()
     if not isinstance(value, list) or not value:
-        raise wrong("it must be a list of ids, not empty: all accounts, on your word")
+        raise wrong('it must be a list of ids, not empty: all accounts, on your word; or "discover"')
     return tuple(value)
 
 

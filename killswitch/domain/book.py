@@ -15,7 +15,7 @@ from killswitch.domain.sightings import Sightings
 from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from killswitch.domain.messages import Order
     from killswitch.domain.settings import Site
@@ -69,6 +69,14 @@ class Listed:
     unreadable: int
 
 
+@dataclass(frozen=True, slots=True)
+class Enumeration:
+    """All accounts of an OMS as it listed them itself, page after page. `call`: the first page's."""
+
+    call: int
+    accounts: frozenset[int]
+
+
 def _where(call: Call) -> Hashable:
     """Where the book finds this call again; None: nobody looks for calls of this kind."""
     if call.cancels:
@@ -89,6 +97,9 @@ class Book:
         """(oms, user) -> the call that listed the user's accounts, and the accounts."""
         self.narrowed: Table[str, str] = Table(undo)
         """OMS -> why it is told an account and nothing else, whatever it says that it is."""
+        self.enumerated: Table[str, Enumeration] = Table(undo)
+        self.not_listed: Table[str, tuple[int, float]] = Table(undo)
+        """OMS -> the call with which its list of all accounts failed, and until when it isn't asked for again."""
         self._extra: Table[str, frozenset[int]] = Table(undo)
         self.budget = Budget(standing, undo)
         self._numbers: Table[str, int] = Table(undo)
@@ -183,13 +194,14 @@ class Book:
 
     # --- accounts
 
-    def meet_account(self, oms: str, account: int) -> bool:
-        """Something showed this account. True: it is one that nobody had told us of."""
+    def meet_accounts(self, oms: str, accounts: Iterable[int]) -> tuple[int, ...]:
+        """Something showed these accounts. Those among them that nobody had told us of, and nothing had shown."""
         extra = self._extra.get(oms) or frozenset()
-        if account in self._told(oms) or account in extra:
-            return False
-        self._extra[oms] = extra | {account}
-        return True
+        told = self._told(oms)
+        new = tuple(sorted({account for account in accounts if account not in extra and account not in told}))
+        if new:
+            self._extra[oms] = extra.union(new)
+        return new
 
     def tell_of(self, oms: str, accounts: tuple[int, ...]) -> tuple[int, ...]:
         """A person's word on accounts that it didn't hold before. Those among them that nothing had shown."""
@@ -200,32 +212,56 @@ class Book:
 
     def forget(self, oms: str) -> None:
         """The OMS is configured no more; its sessions and calls are over."""
-        self._extra.pop(oms)
+        for of_oms in (self._extra, self.enumerated, self.not_listed):
+            of_oms.pop(oms)
         self.budget.forget(oms)
         for of_account in (self.listed, self.users):
             of_account.drop(lambda key: key[0] == oms)
         self.sightings.forget(oms)
 
+    def roster(self, oms: str) -> tuple[int, ...]:
+        """The accounts that something is done for without a trip: those of a person's word, else what was found."""
+        return self.known_accounts(oms) if self.discovers(oms) else self._told(oms)
+
+    def ask_accounts_at(self, oms: str, since_call: int, now: float) -> float:
+        """When to ask an OMS for all its accounts: now, unless it failed since this call and waits for another try."""
+        call, again_at = self.not_listed.get(oms) or (0, now)
+        return max(again_at, now) if call >= since_call else now
+
+    def discovers(self, oms: str) -> bool:
+        """The OMS's accounts are nobody's word: it is asked for them."""
+        site = self.sites.get(oms)
+        return site is not None and site.discover
+
     def known_accounts(self, oms: str) -> tuple[int, ...]:
         """All accounts of an OMS that we were told of or met."""
         return tuple(sorted({*self._told(oms), *(self._extra.get(oms) or ())}))
 
+    def seen_accounts_of(self, scope: Scope) -> tuple[tuple[int, ...], bool]:
+        """As `accounts_of`, for a look that proves nothing: any list of all accounts that the OMS gave will do."""
+        complete = self.accounts_of(scope, self.next_call)[1]
+        accounts, ever = self.accounts_of(scope, 0)
+        return accounts, complete or (scope.user is EVERY and ever)
+
     def accounts_of(self, scope: Scope, since_call: int) -> tuple[tuple[int, ...], bool]:
         """The accounts that a round over `scope` must list, and whether they are known to be all.
 
-        All is: the scope's one account; an enumeration of the user's accounts asked at or after call
-        `since_call`; or a person's word, as long as nothing has shown another account.
+        All is: the scope's one account; an enumeration of the user's, or of the OMS's, accounts asked at or after
+        call `since_call`; or a person's word, as long as nothing has shown another account.
         """
         if scope.account is not EVERY:
             return (scope.account,), True
         extra = self._extra.get(scope.oms) or frozenset()
         known = set(self._told(scope.oms)) | extra
-        if scope.user is EVERY:
+        if scope.user is not EVERY:
+            found = self.users.get((scope.oms, scope.user))
+            if found is not None and found[0] >= since_call:
+                return tuple(sorted(known | found[1])), True
+        if not self.discovers(scope.oms):
             return tuple(sorted(known)), not extra
-        found = self.users.get((scope.oms, scope.user))
-        if found is not None and found[0] >= since_call:
-            return tuple(sorted(known | found[1])), True
-        return tuple(sorted(known)), not extra
+        all_of_them = self.enumerated.get(scope.oms)
+        whole = all_of_them is not None and all_of_them.call >= since_call and known <= all_of_them.accounts
+        return tuple(sorted(known)), whole
 
     def _told(self, oms: str) -> tuple[int, ...]:
         site = self.sites.get(oms)

@@ -63,6 +63,20 @@ class Evidence:
     def asks_for_users(self, trip: Trip) -> bool:
         return trip.scope.user is not EVERY and trip.scope.account is EVERY
 
+    def asks_for_accounts(self, trip: Trip) -> bool:
+        """Only the OMS's own list of all accounts, asked for in this sweep, can make the proof whole."""
+        if trip.scope.account is not EVERY or not self._book.discovers(trip.scope.oms):
+            return False
+        if self.asks_for_users(trip) and not trip.sweep.users_settled:
+            return False
+        return not self.accounts(trip)[1]
+
+    def ask_accounts_at(self, trip: Trip, now: float) -> float | None:
+        """When the OMS is to be asked for all its accounts, for this trip; None: it needn't be."""
+        if not self.asks_for_accounts(trip):
+            return None
+        return self._book.ask_accounts_at(trip.scope.oms, trip.sweep.began_call, now)
+
     def list_that_counts(self, trip: Trip) -> bool:
         return any(
             c.number >= trip.sweep.mark

@@ -148,7 +148,7 @@ class Links:
         if sweeping and now - (self._watched_since.get(oms) or session.up_at) < self._parts.settings.confirm.deadline_s:
             self._parts.agenda.set(("snapshot", oms), now + SNAPSHOT_AFTER_SWEEP_S)
             return
-        accounts = self._parts.book.sites[oms].accounts
+        accounts = self._parts.book.roster(oms)
         if oms not in self._snapshots:
             self._tickers.begin(oms, now)
         began, asked = self._snapshots.get(oms) or (now, 0)

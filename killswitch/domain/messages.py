@@ -221,6 +221,17 @@ class NamesTold(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsListed(Event):
+    """The answer to ListAccounts: a page of the OMS's accounts. `rows`: how many it had, those unreadable too."""
+
+    call: int
+    session: int
+    accounts: tuple[int, ...]
+    rows: int
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Positions(Event):
     """The answer to ListPositions."""
 
@@ -709,6 +720,27 @@ class ListUserAccounts:
 
 
 @dataclass(frozen=True, slots=True)
+class ListAccounts:
+    """GetAccounts: at most `limit` accounts of the OMS, from place `start` on, counted from 0."""
+
+    call: int
+    session: int
+    oms: str
+    start: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeAccount:
+    """SubscribeAccountEvents of one account, for the life of the session. Answered by Answered."""
+
+    call: int
+    session: int
+    oms: str
+    account: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListPermissions:
     """GetUserPermissions of our own user. Answered by NamesTold."""
 
@@ -1015,6 +1047,8 @@ Action: TypeAlias = (
     | ListUserAccounts
     | ListPermissions
     | ListSecondFactorCalls
+    | ListAccounts
+    | SubscribeAccount
     | ListPositions
     | ListInstruments
     | SubscribePrice

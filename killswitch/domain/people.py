@@ -28,15 +28,18 @@ from killswitch.domain.trips import (
     Trip,
     Verdict,
 )
-from killswitch.domain.undo import Recent
+from killswitch.domain.undo import Recent, Table
 
 if TYPE_CHECKING:
     from killswitch.domain.life import Life
     from killswitch.domain.messages import CauseView
     from killswitch.domain.parts import Parts
+    from killswitch.domain.scope import Part
     from killswitch.domain.shadows import Shadow
 
 
+OWED_S: Final = 60.0
+"""An account that is found later than this after everything was tripped is a new one."""
 STUCK_S: Final = 5.0
 """A cancel that later calls overtook and that is still unanswered after this will not be answered any more."""
 ENDED_MAX: Final = 100_000
@@ -53,6 +56,8 @@ class People:
         self._life = life
         self._ended_before = ended
         self._ended: Recent[str, bool] = Recent(parts.undo, ENDED_MAX)
+        self._owed: Table[str, tuple[EverythingTripped, float, frozenset[int]]] = Table(parts.undo)
+        """OMS -> the wish to trip everything, when it came, and the accounts that were tripped for it."""
 
     def trip_requested(self, event: TripRequested, now: float) -> None:
         used = self._parts.desk.before(event.id)
@@ -127,21 +132,47 @@ class People:
         return self._life.shadow(id_, event.scope, cause, event.button, now, button=event.button)
 
     def trip_everything(self, event: EverythingTripped, now: float) -> None:
-        """Every configured scope: the whole OMS where that is allowed, else each of its accounts."""
-        cause = cause_of(f"{event.by}: {event.reason}", "signal", event.wall)
+        """Every configured scope: the whole OMS where that is allowed, else each of its accounts.
+
+        Those that an OMS has still to tell of are tripped when it does: see `pay_debts`.
+        """
+        book = self._parts.book
         for site in self._parts.settings.sites:
-            accounts = (EVERY,) if site.whole_oms else site.accounts
-            for account in accounts:
-                scope = Scope(oms=site.name, account=account, user=EVERY, instrument=EVERY)
-                if self._in_shadow:
-                    self._everything_in_shadow(scope, cause, event, now)
-                    continue
-                held = [t for t in self._parts.trips.values() if t.scope == scope and t.causes[0].kind == "signal"]
-                if held:
-                    self._life.press(held[0], cause, now, event.wall)
-                else:
-                    id_ = self._life.new_id("signal", event.wall)
-                    self._life.latch(self._life.trip(id_, scope, cause, event.by, now), now)
+            if site.whole_oms:
+                self._trip_each(site.name, (EVERY,), event, now)
+                continue
+            accounts = book.roster(site.name)
+            self._trip_each(site.name, accounts, event, now)
+            if site.discover and site.name not in book.enumerated:
+                self._owed[site.name] = (event, now, frozenset(accounts))
+            if not accounts:
+                text = f"{event.by}: OMS {site.name}: no account is known yet; each is tripped as it is found"
+                self._parts.outbox.event("escalated", text, event.wall)
+
+    def pay_debts(self, now: float) -> None:
+        """Everything was tripped before an OMS had told of all its accounts: those it tells of now are tripped too."""
+        for oms, (event, at, before) in self._owed.items():
+            known = self._parts.book.roster(oms)
+            self._trip_each(oms, tuple(account for account in known if account not in before), event, now)
+            done = before.union(known)
+            if oms in self._parts.book.enumerated or (done and now - at > OWED_S):
+                del self._owed[oms]
+            else:
+                self._owed[oms] = (event, at, done)
+
+    def _trip_each(self, oms: str, accounts: tuple[Part, ...], event: EverythingTripped, now: float) -> None:
+        cause = cause_of(f"{event.by}: {event.reason}", "signal", event.wall)
+        for account in accounts:
+            scope = Scope(oms=oms, account=account, user=EVERY, instrument=EVERY)
+            if self._in_shadow:
+                self._everything_in_shadow(scope, cause, event, now)
+                continue
+            held = [t for t in self._parts.trips.values() if t.scope == scope and t.causes[0].kind == "signal"]
+            if held:
+                self._life.press(held[0], cause, now, event.wall)
+            else:
+                id_ = self._life.new_id("signal", event.wall)
+                self._life.latch(self._life.trip(id_, scope, cause, event.by, now), now)
 
     def _everything_in_shadow(self, scope: Scope, cause: CauseView, event: EverythingTripped, now: float) -> None:
         for shadow in self._parts.shadows.values():

@@ -11,6 +11,7 @@ from killswitch.domain.messages import (
     AnnounceTrip,
     TripView,
 )
+from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.shadows import notes_of, view_of
 from killswitch.domain.trips import (
     SEVERITY,
@@ -176,6 +177,8 @@ class Picture:
                         credential="" if number is None else self._parts.credentials.in_words(number),
                     )
                 )
+        everything = Scope(oms=site.name, account=EVERY, user=EVERY, instrument=EVERY)
+        accounts, complete = self._parts.book.accounts_of(everything, 0)
         return OmsView(
             oms=site.name,
             sessions=tuple(sessions),
@@ -183,6 +186,8 @@ class Picture:
             proof_age_s=now - min(known) if known and len(known) == len(rounds) else None,
             guard_every_s=self._parts.sweeper.guard_every_s(site.name),
             uncovered_accounts=self.uncovered(site.name),
+            accounts=len(accounts),
+            accounts_complete=complete,
         )
 
     def uncovered(self, oms: str) -> tuple[int, ...]:

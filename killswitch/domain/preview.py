@@ -54,7 +54,7 @@ class Looks:
     def begin(self, event: LookRequested, now: float) -> None:
         """One list for each account of the scope that is known, as far as the budget of calls bears it."""
         scope = event.scope
-        accounts, complete = self._book.accounts_of(scope, self._book.next_call)
+        accounts, complete = self._book.seen_accounts_of(scope)
         if watching(self._book, scope.oms) is None:
             self._outbox.put(Preview(event.token, (), 0, (), accounts, complete))
             return

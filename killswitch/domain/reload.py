@@ -98,8 +98,12 @@ class Reload:
             if site.name not in there:
                 self._links.forget(site.name, now, wall)
                 continue
+            if there[site.name].discover:
+                # What a person's word had is still there until the OMS itself has told.
+                self._parts.sweeper.gathering.met(site.name, site.accounts, now)
+                continue
             joined = set(there[site.name].accounts) - set(site.accounts)
-            self._parts.sweeper.joined(site.name, tuple(sorted(joined)), now)
+            self._parts.sweeper.gathering.joined(site.name, tuple(sorted(joined)), now)
 
 
 def _loses_ground(trip: Trip, held: Site, site: Site | None) -> str | None:
@@ -108,9 +112,8 @@ def _loses_ground(trip: Trip, held: Site, site: Site | None) -> str | None:
         return "it can't be removed or renamed"
     if trip.scope.whole and held.whole_oms and not site.whole_oms:
         return "whole_oms can't be taken from it"
-    gone = sorted(
-        account for account in set(held.accounts) - set(site.accounts) if trip.scope.account in (EVERY, account)
-    )
+    removed = set() if site.discover else set(held.accounts) - set(site.accounts)
+    gone = sorted(account for account in removed if trip.scope.account in (EVERY, account))
     if gone:  # its lists may be denied to us then, and nothing of it is told any more between them
         return f"account {', '.join(map(str, gone))} can't be taken from it"
     return None

@@ -246,7 +246,8 @@ class FeedSpec:
 class Site:
     """One OMS as the core knows it. `accounts`: all of them, on a person's word. `oms_id`: the vendor's number.
 
-    `dialect`: None where each session's is found at its sign-in.
+    `discover`: no word was given, the OMS is asked for its accounts. `dialect`: None where each session's is found at
+    its sign-in.
     """
 
     name: str
@@ -257,6 +258,7 @@ class Site:
     contact: str = ""
     oms_id: int = 0
     dialect: Dialect | None = Dialect.V2
+    discover: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,7 +144,7 @@ class Shadows:
         if cause.rule:
             self._make_room(wall)
         n = self._outbox.record(ShadowTripped(id_, scope, cause, by, command_id, digest), wall, urgent=True)
-        accounts, complete = self._book.accounts_of(scope, self._book.next_call)
+        accounts, complete = self._book.seen_accounts_of(scope)
         self._held[id_] = Shadow(
             id_,
             scope,

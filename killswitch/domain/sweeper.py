@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.enumerations import Enumerations
 from killswitch.domain.evidence import Evidence
+from killswitch.domain.gathering import Gathering
 from killswitch.domain.lanes import Lanes
 from killswitch.domain.messages import (
     AnswerKind,
@@ -67,6 +68,7 @@ class Sweeper:
         self.witness = Witness(self.evidence, outbox, undo)
         self.remains = Remains(book, self.evidence, undo)
         self.wider = Wider(book, outbox, undo)
+        self.gathering = Gathering(book, trips, self.evidence, agenda, self.changes)
         self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
     def fresh(self, now: float, *, keep: Sweep | None = None) -> Sweep:
@@ -133,8 +135,7 @@ class Sweeper:
         if call is None or not isinstance(call.scope.user, int):
             return None
         self.agenda.clear(("call", call.number))
-        for account in event.accounts:
-            self.met(call.oms, account, now)
+        self.gathering.met(call.oms, event.accounts, now)
         self.book.users[call.oms, call.scope.user] = (call.number, frozenset(event.accounts))
         self.enumerations.settled(call)
         return call.oms
@@ -231,22 +232,8 @@ class Sweeper:
         self.book.sightings.ended(oms, order, self.book.next_call)
 
     def met(self, oms: str, account: int, now: float) -> None:
-        """An account was seen. One that nobody had told us of joins the scopes that hold every account."""
-        if not self.book.meet_account(oms, account):
-            return
-        self._join(oms, account, "turned up", now)
-
-    def _join(self, oms: str, account: int, how: str, now: float) -> None:
-        for trip in self.evidence.latched(oms):
-            if trip.scope.account is EVERY:
-                # The rounds so far lacked it: count anew.
-                self.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self.book.next_call, now))
-                self.changes.append((trip.id, Input.BLIND, f"account {account} {how}"))
-
-    def joined(self, oms: str, accounts: tuple[int, ...], now: float) -> None:
-        """A person says that the OMS has these accounts too. Rounds that lacked one that is new prove nothing."""
-        for account in self.book.tell_of(oms, accounts):
-            self._join(oms, account, "was added", now)
+        """An account was seen."""
+        self.gathering.met(oms, (account,), now)
 
     def session_up(self, oms: str) -> None:
         """A new session carried nothing yet: what is latched is cancelled on it without waiting."""
@@ -285,6 +272,9 @@ class Sweeper:
         """Judge the round under way, if it is full."""
         sweep, scope = trip.sweep, trip.scope
         accounts, complete = self.evidence.accounts(trip)
+        if not accounts:  # none is known yet: there is nothing to prove by
+            self.trips[trip.id] = replace(trip, outcome=UNKNOWN)
+            return
         plan = self.evidence.plan(trip).calls
         proving = sweep.proving(self.book.sessions, plan)
         founds: list[tuple[int, Found]] = []
@@ -374,6 +364,8 @@ class Sweeper:
         for trip in trips:
             self.enumerations.ask(trip, session, now)
             trip = self.trips[trip.id]  # noqa: PLW2901  # as it is now
+            if (asked_at := self.evidence.ask_accounts_at(trip, now)) is not None:
+                self.agenda.set(("census", session.oms), asked_at)
             sweep = trip.sweep
             ask_at = max(sweep.not_before, sweep.ask_at)
             if now < ask_at:

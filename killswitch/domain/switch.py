@@ -10,10 +10,12 @@ import traceback
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.alarms import Alarms
+from killswitch.domain.census import Census
 from killswitch.domain.life import InvariantBroken, Life
 from killswitch.domain.links import Links
 from killswitch.domain.messages import (
     AccountsFound,
+    AccountsListed,
     Action,
     AnnounceEvent,
     Answered,
@@ -99,6 +101,7 @@ class KillSwitch:
         self._alarms = Alarms(self._parts, self._life)
         self._people = People(self._parts, self._life, restored.ended)
         self._tickers = Tickers(self._parts)
+        self._census = Census(self._parts)
         self._links = Links(self._parts, self._alarms, self._tickers)
         self._reload = Reload(self._parts, self._alarms, self._links)
         self._picture = Picture(self._parts, restored.warnings)
@@ -190,8 +193,10 @@ class KillSwitch:
         match event:
             case SessionUp():
                 self._links.session_up(event, now)
+                self._census.session_up(event, now)
             case SessionDown():
                 self._links.session_down(event, now)
+                self._census.session_down(event)
             case SignInRefused() | LinkFailed():
                 self._links.failed(event.oms, event.gateway, event.why, now)
                 if isinstance(event, SignInRefused):
@@ -208,6 +213,7 @@ class KillSwitch:
                     event.call, event.answer.text or f"answer {event.answer.label}", now, event.wall
                 )
                 self._tickers.answered(event, now)
+                self._census.answered(event, now)
                 self._parts.stir_up(self._parts.sweeper.answered(event, now))
             case OpenOrders():
                 self._parts.looks.listed(event)
@@ -216,12 +222,11 @@ class KillSwitch:
                 self._alarms.watched(event, now)
             case NamesTold():
                 self._parts.credentials.told(event, now)
-            case AccountsFound():
-                self._parts.stir_up(self._parts.sweeper.accounts_found(event, now))
+            case AccountsFound() | AccountsListed():
+                self._accounts_told(event, now)
             case Lost():
-                self._parts.look_failed(event.call, now)
                 self._tickers.failed(event.call, now)
-                self._parts.credentials.failed(event.call, event.why, now, event.wall)
+                self._nothing_came(event.call, event.why, now, event.wall)
                 self._parts.stir_up(self._parts.sweeper.lost(event.call, now, event.wall, event.why))
             case OrderWorking():
                 if self._parts.sweeper.order_working(event.oms, event.order, now, event.wall):
@@ -236,6 +241,19 @@ class KillSwitch:
                 self._links.cancel_rejected(event, now)
             case _:
                 self._dispatch_market(event, now)
+
+    def _accounts_told(self, event: AccountsFound | AccountsListed, now: float) -> None:
+        if isinstance(event, AccountsFound):
+            self._parts.stir_up(self._parts.sweeper.accounts_found(event, now))
+        else:
+            self._census.listed(event, now)
+        self._people.pay_debts(now)
+
+    def _nothing_came(self, call: int, why: str, now: float, wall: float) -> None:
+        """Of a call that isn't waited for any more, or too long."""
+        self._parts.look_failed(call, now)
+        self._parts.credentials.failed(call, why, now, wall)
+        self._census.failed(call, why, now)
 
     def _dispatch_market(self, event: Event, now: float) -> None:
         """Events of an OMS that mean something to rules only."""
@@ -284,9 +302,8 @@ class KillSwitch:
             case ("keep", *_):
                 self._keep(self._parts.watch.memory.wake(what, now), now, wall)
             case ("call", int(number)):
-                self._parts.look_failed(number, now)
                 self._tickers.timed_out(number, now)
-                self._parts.credentials.failed(number, "not answered", now, wall)
+                self._nothing_came(number, "not answered", now, wall)
                 self._parts.stir_up(self._parts.sweeper.timed_out(number, now, wall))
             case ("lane", Scope() as scope):
                 self._parts.stir.add(scope.oms)
@@ -314,6 +331,12 @@ class KillSwitch:
                 self._parts.looks.go_on(number, now)
             case ("snapshot", str(oms)):
                 self._links.snapshot(oms, now)
+            case ("census", str(oms)):
+                self._census.go_on(oms, now)
+            case ("hear", str(oms)):
+                self._census.hear(oms, now)
+            case ("afresh", str(oms)):
+                self._links.look_again(oms, now)
             case _:
                 raise TypeError("an entry of the agenda that nobody knows")
 
@@ -351,7 +374,7 @@ class KillSwitch:
                 kind = "escalated"
             case CommandRefused():
                 self._parts.desk.set_aside(event.id, event.via, event.token, event.wall)
-            case OpenOrders() | AccountsFound() | Positions() | Instruments() | Answered():
+            case OpenOrders() | AccountsFound() | AccountsListed() | Positions() | Instruments() | Answered():
                 self._ask_again(event.call, now)
             case PriceSeen(call=int(number)):
                 self._ask_again(number, now)
@@ -366,6 +389,7 @@ class KillSwitch:
         call = self._parts.book.end(number)
         self._parts.look_failed(number, now)
         self._tickers.failed(number, now)
+        self._census.failed(number, "its answer was set aside", now)
         if call is not None:
             for trip in self._parts.sweeper.evidence.latched(call.oms):
                 self._parts.agenda.set(("look", trip.id), now + self._parts.settings.retry.first_s)

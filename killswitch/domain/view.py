@@ -86,7 +86,10 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class OmsView:
-    """One OMS. `orders_left`: over the latched scopes; None before a list, 0 if nothing is latched."""
+    """One OMS. `orders_left`: over the latched scopes; None before a list, 0 if nothing is latched.
+
+    `accounts`: how many are known; `accounts_complete`: by a person's word, or by the OMS's own list, these are all.
+    """
 
     oms: str
     sessions: tuple[SessionView, ...]
@@ -94,6 +97,8 @@ class OmsView:
     proof_age_s: float | None
     guard_every_s: float
     uncovered_accounts: tuple[int, ...]
+    accounts: int = 0
+    accounts_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from killswitch.simulator.answers import RECEIVED, Refused, both_sides, refusal, wants_code
 from killswitch.simulator.dialects import AnyCase
-from killswitch.simulator.faults import Error
+from killswitch.simulator.faults import CutPage, Error
 from killswitch.simulator.orders import OrderState, OrderType, Side
 
 if TYPE_CHECKING:
@@ -181,6 +181,9 @@ def _get_accounts(exchange: Exchange, caller: User, body: Body, _: float) -> str
         raise Refused(20)
     start, limit = _identifier(body, "StartIndex") or 0, _identifier(body, "Limit")
     listed = list(exchange.accounts.items())[start : None if limit is None else start + limit]
+    cut = exchange.faults.take(CutPage)
+    if cut is not None:
+        listed = listed[: cut.rows]
     return json.dumps([{"OMSID": exchange.oms_id, "AccountId": a, "AccountName": name} for a, name in listed])
 
 

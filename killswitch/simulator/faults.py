@@ -123,6 +123,14 @@ class LateOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CutPage:
+    """GetAccounts answers with the first `rows` of its page only."""
+
+    rows: int
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
     """Every answer leaves so much later; what was asked is carried out at once."""
 
@@ -201,6 +209,7 @@ Fault: TypeAlias = (
     | CloseOn
     | UnknownCall
     | Stragglers
+    | CutPage
     | KeepPlacing
     | LateOrder
     | Latency
@@ -221,6 +230,7 @@ _F = TypeVar(
     CloseOn,
     UnknownCall,
     Stragglers,
+    CutPage,
     LateOrder,
     SlowLists,
     Deaf,
@@ -239,6 +249,7 @@ _BY_NAME: Final[dict[str, tuple[type[Fault], str]]] = {
     "close_on": (CloseOn, "call"),
     "unknown_call": (UnknownCall, "call"),
     "stragglers": (Stragglers, "orders"),
+    "cut_page": (CutPage, "rows"),
     "keep_placing": (KeepPlacing, "rate"),
     "late_order": (LateOrder, "delay_s"),
     "latency": (Latency, "delay_s"),

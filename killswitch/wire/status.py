@@ -192,6 +192,8 @@ def _oms(oms: OmsView) -> dict[str, Any]:
         "proof_age_s": _number(oms.proof_age_s),
         "guard_every_s": _number(oms.guard_every_s),
         "uncovered_accounts": list(oms.uncovered_accounts),
+        "accounts": oms.accounts,
+        "accounts_complete": oms.accounts_complete,
     }
 
 

@@ -18,6 +18,7 @@ from killswitch.domain.messages import (
     CancelOrder,
     Event,
     Journalled,
+    ListAccounts,
     ListOpenOrders,
     ListPositions,
     ListUserAccounts,
@@ -32,6 +33,7 @@ from killswitch.domain.messages import (
     SessionDown,
     SessionUp,
     SetAside,
+    SubscribeAccount,
     Tick,
     TripRequested,
 )
@@ -41,6 +43,7 @@ from killswitch.domain.switch import KillSwitch
 from killswitch.wire.record import GENESIS, Row, encode, fold, link, read_row
 
 OK = Answer(AnswerKind.RECEIVED, "ok")
+ASKED = (CancelAllOrders, CancelOrder, ListOpenOrders, ListUserAccounts, ListPositions, ListAccounts, SubscribeAccount)
 SITE = Site(name="prime", accounts=(14, 15), whole_oms=True, calls_per_minute=6000, gateways=("gw:1",))
 SETTINGS = Settings(daemon="ks", boot="1", sites=(SITE,))
 
@@ -80,11 +83,7 @@ class Bench:
                 assert not isinstance(action.body, SetAside), action.body.traceback
                 self.records.append(action)
         self.actions += actions
-        self.waiting += [
-            a
-            for a in actions
-            if isinstance(a, CancelAllOrders | CancelOrder | ListOpenOrders | ListUserAccounts | ListPositions)
-        ]
+        self.waiting += [a for a in actions if isinstance(a, ASKED)]
         if self.journal_works and any(isinstance(a, Record) for a in actions):
             more = self.tell(Journalled(wall=self.wall, n=self.records[-1].n))
             return actions + more

@@ -181,6 +181,9 @@ def test_the_operator_can_ask_for_all_accounts_a_page_at_a_time(dialect):
     assert [row["AccountId"] for row in ask(exchange, 1, "GetAccounts", StartIndex=1, Limit=1)] == [15]
     assert ask(exchange, 1, "GetAccounts", StartIndex=3, Limit=10) == []
     assert ask(exchange, 37, "GetAccounts")["errorcode"] == 20
+    exchange.faults.inject("cut_page=2,times=1")
+    assert [row["AccountId"] for row in ask(exchange, 1, "GetAccounts", StartIndex=0, Limit=10)] == [14, 15]
+    assert [row["AccountId"] for row in ask(exchange, 1, "GetAccounts", StartIndex=2, Limit=10)] == [16]
     assert ask(exchange, 1, "GetUserAccounts", UserId=37) == [14, 15, 16]
     assert answer(twelve("v2"), exchange.users[1], "GetAccounts", '{"OMSId":1}', 0.0) is None
 

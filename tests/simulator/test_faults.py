@@ -9,6 +9,7 @@ import pytest
 from killswitch.simulator.calls import answer
 from killswitch.simulator.faults import (
     CloseOn,
+    CutPage,
     Deaf,
     Error,
     FaultError,
@@ -53,6 +54,7 @@ def cancel_all(exchange, now=0.0, **body):
         ("close_on=GetOpenOrders, times=1, executed=yes", CloseOn(call="GetOpenOrders", times=1, executed=True)),
         ("unknown_call=GetOMSVersion", UnknownCall(call="GetOMSVersion")),
         ("stragglers=3", Stragglers(orders=3)),
+        ("cut_page=2,times=1", CutPage(rows=2, times=1)),
         ("keep_placing=5,account=14,lasting_s=0.5", KeepPlacing(rate=5, account=14, lasting_s=0.5)),
         ("keep_placing=5,fill=yes", KeepPlacing(rate=5, fill=True)),
         ("late_order=0.5", LateOrder(delay_s=0.5)),

@@ -52,6 +52,8 @@ VIEW = View(
             None,
             1.0,
             (15,),
+            accounts=2,
+            accounts_complete=True,
         ),
     ),
     brokers=(BrokerView("127.0.0.1:1883", False, "refused"),),
@@ -158,6 +160,8 @@ def test_the_state_shows_rules_feeds_sessions_and_brokers():
             "proof_age_s": None,
             "guard_every_s": 1.0,
             "uncovered_accounts": [15],
+            "accounts": 2,
+            "accounts_complete": True,
         }
     ]
     assert state["brokers"] == [{"broker": "127.0.0.1:1883", "up": False, "why": "refused"}]
