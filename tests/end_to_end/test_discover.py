@@ -56,7 +56,15 @@ async def test_every_account_is_proven_over_what_the_oms_lists_in_that_sweep(tmp
 async def test_without_a_list_of_all_accounts_nothing_is_called_verified(tmp_path, server, why):
     api_user = 37 if server == "v4" else 1
     async with house_of(tmp_path, server, api_user=api_user) as house:
-        await house.start()
+        await house.start(ready=False)  # a credential that may not cancel the whole OMS never is
+
+        async def there():
+            state = await house.state()
+            if state is None or not any(broker["up"] for broker in state["brokers"]):
+                return False
+            return any(session["up"] for oms in state["omses"] for session in oms["sessions"])
+
+        await until(there, "it is signed in and hears commands", shown=house.log, every_s=0.05)
         await house.trip("p-1", account="every")
         said = await house.event("escalated", "there may be more")
         assert why in said["text"].lower()
