@@ -280,9 +280,14 @@ def _series(rows: Sequence[Said]) -> str:
 def _feed(feed: Said) -> str:
     age = feed.get("age_s")
     shown = f"{age:.1f} s" if isinstance(age, int | float) else "unknown"
+    watched, unheard, silent = (list(_texts(feed, name)) for name in ("watched", "unheard", "silent"))
     heard = f"last heard {shown} ago" if feed.get("heard") is True else f"never heard in {shown}"
+    if unheard and len(unheard) < len(watched):
+        heard = f"{', '.join(unheard)} never heard in {shown}"
     parts = [_text(feed, "feed") + ": " + ("up" if feed.get("up") is True else "DOWN"), heard]
-    parts += ["STALE"] if feed.get("stale") is True else []
+    if feed.get("stale") is True:
+        # Of an OMS one reading may be dead while the others live.
+        parts.append(f"STALE: {', '.join(silent)}" if 0 < len(silent) < len(watched) else "STALE")
     parts.append(counted(_count(feed, "readings"), "reading"))
     bad = feed.get("bad")
     if isinstance(bad, dict) and bad:

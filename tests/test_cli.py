@@ -349,6 +349,29 @@ def test_a_status_of_a_thousand_series_still_fits_on_a_screen():
     assert "and 990 more causes: --json shows more of them" in words
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"heard": True, "age_s": 2.0}, "oms: up, last heard 2.0 s ago, 7 readings"),
+        ({"heard": True, "stale": True, "silent": ["price"]}, "last heard 40.0 s ago, STALE: price, 7"),
+        ({"stale": True, "unheard": ["price"], "silent": ["price"]}, "price never heard in 40.0 s, STALE: price, 7"),
+        ({"unheard": ["position", "price"]}, "oms: up, never heard in 40.0 s, 7 readings"),
+        (
+            {"stale": True, "unheard": ["position", "price"], "silent": ["position", "price"]},
+            "oms: up, never heard in 40.0 s, STALE, 7 readings",
+        ),
+    ],
+)
+def test_the_status_of_a_feed_names_the_readings_that_are_dead_while_others_live(said, words):
+    feed = {"feed": "oms", "up": True, "age_s": 40.0, "readings": 7, "watched": ["position", "price"]}
+    assert words in " ".join(terminal.status({"feeds": [feed | said]}).split())
+
+
+def test_the_status_of_a_feed_of_an_older_daemon_is_shown_too():
+    feed = {"feed": "oms", "up": True, "age_s": 40.0, "readings": 7, "stale": True, "heard": False}
+    assert "oms: up, never heard in 40.0 s, STALE, 7 readings" in terminal.status({"feeds": [feed]})
+
+
 def test_the_status_of_a_dead_man_says_when_it_isn_t_armed_yet():
     rule = {"rule": "dead", "limit": "no beat for 10 s", "series": 1, "headroom": None, "armed": False}
     said = " ".join(terminal.status({"rules": [rule]}).split())

@@ -53,7 +53,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class FeedView:
-    """A feed. `age_s`: since the last look, or since the start where there was none yet (`heard` False)."""
+    """A feed. `age_s`: since the last look at whichever of its readings was looked at longest ago.
+
+    Where one was never looked at (`heard` False), since the start. `watched`: its readings that rules watch, or that it
+    always has; `unheard`: those that never were looked at; `silent`: those that make it stale.
+    """
 
     feed: str
     up: bool
@@ -62,6 +66,9 @@ class FeedView:
     stale: bool
     readings: int
     bad: tuple[tuple[str, int], ...]  # (reason, how many)
+    watched: tuple[str, ...] = ()
+    unheard: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,9 @@ def _feed(feed: FeedView) -> dict[str, Any]:
         "stale": feed.stale,
         "readings": feed.readings,
         "bad": dict(feed.bad),
+        "watched": list(feed.watched),
+        "unheard": list(feed.unheard),
+        "silent": list(feed.silent),
     }
 
 

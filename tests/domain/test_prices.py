@@ -12,6 +12,7 @@ from tests.domain.watch_bench import (
     Bench,
     account,
     breaches,
+    btc,
     edges,
     labels,
     market,
@@ -191,6 +192,17 @@ def test_a_feed_whose_prices_nobody_reads_is_not_stale_for_want_of_them():
         bench.heard(at=float(at))
     view = bench.feed_view("positions")
     assert (view.heard, view.stale, view.age_s) == (True, False, 0.0)
+
+
+def test_a_dead_reading_of_a_feed_is_told_apart_from_those_that_live():
+    bench = Bench(crash(), btc(), feeds=(OMS_FEED,))
+    bench.session()
+    bench.positions(14)
+    for at in range(5, 100, 5):
+        bench.heard(at=float(at))
+    view = bench.feed_view("positions")
+    assert (view.watched, view.unheard, view.silent) == (("position", "price"), ("price",), ("price",))
+    assert (view.heard, view.stale) == (False, True)
 
 
 @pytest.mark.parametrize(("bid", "ask", "last"), [(0, 0, None), (0, 10, None), (0, 10, 0), (-1, 3, None)])

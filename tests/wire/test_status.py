@@ -39,7 +39,9 @@ VIEW = View(
     rules=(
         RuleView("btc", "desk", "limit", "above 50", 1, -0.02, (("account", "14"),), ((("account", "14"),),), (), 2),
     ),
-    feeds=(FeedView("positions", True, False, 3.5, False, 4, (("not_json", 2),)),),
+    feeds=(
+        FeedView("positions", True, False, 3.5, False, 4, (("not_json", 2),), ("position", "price"), ("price",), ()),
+    ),
     omses=(
         OmsView(
             "prime",
@@ -138,6 +140,9 @@ def test_the_state_shows_rules_feeds_sessions_and_brokers():
             "stale": False,
             "readings": 4,
             "bad": {"not_json": 2},
+            "watched": ["position", "price"],
+            "unheard": ["price"],
+            "silent": [],
         }
     ]
     assert state["omses"] == [

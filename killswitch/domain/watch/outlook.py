@@ -159,14 +159,18 @@ def _view_of_feed(roster: Roster, feed: FeedSpec, now: float) -> FeedView:
     looks = [roster.readings.lane(lane).as_of for lane in used]
     heard = [as_of for as_of in looks if as_of is not None]
     whole = len(heard) == len(looks) and bool(looks)
+    silent = tuple(lane[1] for lane in used if roster.readings.is_silent(lane, now))
     return FeedView(
         feed=feed.name,
         up=roster.readings.link(feed.name).up,
         heard=whole,
         age_s=max(0.0, now - (min(heard) if whole else roster.readings.began(feed.name))),
-        stale=any(roster.readings.is_silent(lane, now) for lane in used),
+        stale=bool(silent),
         readings=roster.counts.get(feed.name) or 0,
         bad=roster.doubts.of(feed.name),
+        watched=tuple(lane[1] for lane in used),
+        unheard=tuple(lane[1] for lane, as_of in zip(used, looks, strict=True) if as_of is None),
+        silent=silent,
     )
 
 
