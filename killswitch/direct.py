@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from killswitch import __version__
 from killswitch.adapters.journal import Journal, JournalError
 from killswitch.domain.messages import (
+    HttpUp,
     LinkFailed,
     LookRequested,
     Preview,
@@ -59,6 +60,7 @@ class _House:
         self.why = "no connection yet"
         self._refused = False
         self.signed_in = asyncio.Event()
+        self.reached = False  # by a gateway or over HTTP, which can only cancel
         self.turned = asyncio.Event()
         self._links = Links([o for o in config.oms if o.name == oms], self.submit, time.time)
         owners: dict[type[Action], Callable[[Action], None]] = dict.fromkeys(OMS_ACTIONS, self._links.own)
@@ -82,6 +84,9 @@ class _House:
     def _see(self, event: Event, _actions: Sequence[Action], _now: float) -> None:
         if isinstance(event, SessionUp):
             self.signed_in.set()
+            self.reached = True
+        elif isinstance(event, HttpUp):
+            self.reached = True
         elif isinstance(event, LinkFailed | SignInRefused) and not self._refused:
             # Of several gateways the one that refused us has said more than those that can't be reached.
             self._refused = isinstance(event, SignInRefused)
@@ -160,7 +165,7 @@ async def trip(
             await journal.close()
         if path is not None:
             _tidy(path)
-    reached = view if house.signed_in.is_set() else None
+    reached = view if house.reached else None
     return Ended(reached, house.why, path)
 
 

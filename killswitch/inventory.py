@@ -315,9 +315,10 @@ def _links(config: Config) -> Iterator[str]:
                 "that network can feign them."
             )
     for oms in config.oms:
-        for gateway in oms.gateways:
-            if gateway.url.startswith("ws://") and not _is_local(_host_of(gateway.address)):
-                yield f"OMS {oms.name}: the sign-in to {gateway.address} crosses the network unencrypted (ws://)."
+        for gateway in filter(None, (*oms.gateways, oms.http)):
+            scheme = gateway.url.partition(":")[0]
+            if scheme in ("ws", "http") and not _is_local(_host_of(gateway.address)):
+                yield f"OMS {oms.name}: the sign-in to {gateway.address} crosses the network unencrypted ({scheme}://)."
 
 
 def _host_of(address: str) -> str:
@@ -361,6 +362,8 @@ def render(inventory: Inventory) -> str:
         for account in oms.accounts:
             reaching = [*account.whole, *(f"{name} (in part)" for name in account.partly)]
             out += fields((f"account {account.account}", ", ".join(reaching) or "not covered"))
+        if oms.http:
+            out += fields(("over HTTP", f"{oms.http}: for cancels, where no gateway answers; it proves nothing"))
         out += fields(("dialect", oms.dialect))
         allowed = "allowed" if oms.whole_oms else "not allowed (whole_oms)"
         out += fields(("whole OMS", f"a scope without account and user is {allowed}"))

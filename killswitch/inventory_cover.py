@@ -31,6 +31,7 @@ class OmsLines:
 
     oms: str
     gateways: tuple[str, ...]
+    http: str
     whole_oms: bool
     dialect: str
     accounts: tuple[AccountLines, ...]
@@ -44,6 +45,7 @@ def oms_lines(config: Config, oms: Oms) -> OmsLines:
     return OmsLines(
         oms=oms.name,
         gateways=tuple(gateway.address for gateway in oms.gateways),
+        http="" if oms.http is None else oms.http.address,
         whole_oms=oms.whole_oms,
         dialect=dialects.in_words(oms.dialect),
         accounts=accounts,

@@ -94,13 +94,13 @@ class Links:
     def _go_by(self, oms: Oms, before: dict[str, OmsLink]) -> None:
         """A link to each of its gateways: one that is there, or a new one."""
         links = self._links[oms.name] = {}
-        for gateway in oms.gateways:
+        for gateway in filter(None, (*oms.gateways, oms.http)):
             link = before.pop(gateway.url, None)
             links[gateway.url] = link or self._make(oms, gateway)
             if link is None:
                 self._run(oms.name, links[gateway.url])
         self._retire(oms.name, before)
-        if any(link.session is not None for link in links.values()):
+        if any(link.lists and link.session is not None for link in links.values()):
             self._drop_retired(oms.name)
 
     def own(self, action: Action) -> None:
@@ -158,7 +158,12 @@ class Links:
             self._drop_retired(oms)
 
     def _make(self, oms: Oms, gateway: Gateway) -> OmsLink:
-        return OmsLink(
+        kind = OmsLink
+        if gateway is oms.http:
+            from killswitch.adapters.oms_http_link import HttpLink  # noqa: PLC0415  # its library takes a while
+
+            kind = HttpLink
+        return kind(
             oms=oms.name,
             oms_id=oms.oms_id,
             url=gateway.url,

@@ -35,6 +35,7 @@ DOORS = {
     "aiomqtt": ("adapters/mqtt",),
     "paho": ("adapters/mqtt",),
     "websockets": ("adapters/websocket", "simulator/"),
+    "httpx2": ("adapters/oms",),
     "tenacity": ("adapters/",),
     "prometheus_client": ("adapters/metrics",),
     "starlette": ("adapters/http", "simulator/http"),

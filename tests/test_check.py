@@ -150,6 +150,10 @@ def test_that_qos_0_presses_get_lost_is_a_remark_which_nobody_can_mend_here(home
             "OMS prime: the sign-in to oms.example:80 crosses the network unencrypted (ws://).",
         ),
         (
+            [("oms", 0, "http", "http://oms.example:8088/AP")],
+            "OMS prime: the sign-in to oms.example:8088/AP crosses the network unencrypted (http://).",
+        ),
+        (
             [("feed", 2, "url", "ws://risk.example/stream")],
             (
                 "Feed desk-risk: its readings come from risk.example:80 unencrypted (ws://): who sits on that "
@@ -216,15 +220,6 @@ def test_a_dialect_that_is_found_says_what_each_would_do(home):
     text = " ".join(render(inventory(home, ("oms", 0, "dialect", "auto"))).split())
     assert "dialect found at each sign-in. Until a server tells its version: v3, which is told account;" in text
     assert "v2, which is told account, user, instrument; v4, which is told account, instrument;" in text
-
-
-def test_accounts_that_are_discovered_are_said_to_be(home):
-    found = inventory(home, ("oms", 0, "accounts", "discover"))
-    text = " ".join(render(found).split())
-    assert "accounts asked of the OMS at each sign-in, with each snapshot and by each sweep of all of them" in text
-    assert "VERIFIED only where the OMS lists all of them in that very sweep" in text
-    assert (found.oms[0].discover, found.oms[0].accounts, found.oms[0].uncovered) == (True, (), ())
-    assert not any("isn't in the list of accounts" in finding for finding in found.findings)
 
 
 def test_the_inventory_is_json_as_it_is(home):

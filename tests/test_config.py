@@ -415,6 +415,7 @@ KINDS = '"oms" or "mqtt" or "websocket"'
 SIGNED = ": signed commands are not built yet"
 JOURNAL = "it must be sqlite:/// and a path; other databases are not built yet"
 ADDRESS = "it must be an address that begins with ws:// or wss://"
+HTTP_ADDRESS = "it must be an address that begins with http:// or https://"
 USERINFO = "an address carries no user and no password: they have keys of their own"
 RULE = 'rule "btc-position"'
 BUILT_IN = "cancel, equity, hold, margin_usage, open_notional, open_orders, order, position, price, reject, trade, var"
@@ -734,6 +735,10 @@ ONE_BY_ONE = [
     # addresses
     (("oms", 0, "gateways", ["ws://u:p@h/"]), f'oms "prime".gateways[0]: {USERINFO}'),
     (("oms", 0, "gateways", ["http://h/"]), f'oms "prime".gateways[0]: {ADDRESS}'),
+    (("oms", 0, "http", "ws://h/AP"), f'oms "prime".http: {HTTP_ADDRESS}'),
+    (("oms", 0, "http", ["http://h/AP"]), f'oms "prime".http: {HTTP_ADDRESS}'),
+    (("oms", 0, "http", "http://u:p@h/AP"), f'oms "prime".http: {USERINFO}'),
+    (("oms", 0, "http", "http://h/AP?x=1"), 'oms "prime".http: an address carries no query and no fragment'),
     (("oms", 0, "gateways", ["ws://h\t/"]), f'oms "prime".gateways[0]: {ADDRESS}'),
     (("oms", 0, "gateways", ["ws://h:99999/"]), 'oms "prime".gateways[0]: its host or port can\'t be read'),
     (("oms", 0, "gateways", ["ws:///x"]), 'oms "prime".gateways[0]: its host or port can\'t be read'),

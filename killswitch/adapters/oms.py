@@ -11,11 +11,11 @@ import json
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, assert_never
 
 from killswitch.adapters.oms_calls import Call
 from killswitch.adapters.oms_door import Door
-from killswitch.adapters.oms_home import Ended, Failed, Home, Patience, PutOff, Refused
+from killswitch.adapters.oms_home import Ended, Ending, Failed, Home, Patience, PutOff, Refused
 from killswitch.adapters.oms_session import Session
 from killswitch.adapters.oms_waits import link_wait_s
 from killswitch.adapters.websocket import FOREIGN_ERRORS, in_words, open_socket
@@ -97,13 +97,28 @@ class PasswordCredentials:
 Credentials: TypeAlias = KeyCredentials | PasswordCredentials
 
 
+class AnySession(Protocol):
+    """What a link hands actions to, whichever way they go out."""
+
+    number: int
+    up: bool
+
+    def take(self, call: Call) -> None: ...
+
+    def withdraw(self, calls: tuple[int, ...]) -> None: ...
+
+    def drop(self, why: str) -> None: ...
+
+
 class OmsLink:
-    """One gateway. `run` it in a task; `do` puts actions; facts come out through `submit`.
+    """One gateway. `run` it in a task; `do` puts actions; facts come out through `submit`. `lists`: it can prove.
 
     `gateway` is host:port, for people and metrics. `accounts`: whose events to subscribe. `submit` must not
     block. `new_session` gives numbers that nobody uses twice. `dialect`: None where the server's version says it.
     `door`: shared by the links to one OMS.
     """
+
+    lists = True
 
     def __init__(
         self,
@@ -136,7 +151,7 @@ class OmsLink:
         self._url = url
         self._credentials = credentials
         self._new_session = new_session
-        self._session: Session | None = None
+        self._session: AnySession | None = None
         self._failures = 0
         self._logged = ""  # the kind of trouble that was logged since the last session
         self._retired = False
@@ -186,11 +201,15 @@ class OmsLink:
             return self._link_failed(in_words(error, "the gateway"))
         # Any text will do as a nonce, as long as it is a fresh one.
         sign_in = self._credentials.request(str(int(self._home.wall() * 1_000_000)))
-        self._session = Session(self._home, socket, self._new_session(), sign_in)
+        session = self._session = Session(self._home, socket, self._new_session(), sign_in)
         try:
-            ending = await self._session.run()
+            ending = await session.run()
         finally:
             self._session = None
+        return self._after(ending)
+
+    def _after(self, ending: Ending) -> float:
+        """What an ending means for the next attempt: seconds to wait before it."""
         match ending:
             case Failed(why):
                 return self._link_failed(self._clean(why))

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from killswitch.adapters.oms_calls import CANCELS, answer_to, request_for
+from killswitch.adapters.oms_dialect import find_dialect
 from killswitch.adapters.oms_home import Ended, Ending, Failed, PutOff, Refused
 from killswitch.adapters.websocket import ConnectionClosed, abort, close, in_words, read_message
-from killswitch.domain.dialects import POOREST, dialect_of, ignored_by
+from killswitch.domain.dialects import POOREST
 from killswitch.domain.messages import (
     AnswerKind,
     Heard,
@@ -174,7 +175,7 @@ class Session:
         self._signed_in.set()
         version = await self._ask_own(get_oms_version())
         await self._subscribe()
-        wider = self._find_dialect(await self._version(version))
+        self.dialect, wider = find_dialect(home.dialect, await self._version(version))
         if wider:
             self._ending = Refused(wider, home.door.refused(home.gateway))
             abort(self._socket)
@@ -217,26 +218,6 @@ class Session:
         await asyncio.wait([answer], timeout=self._home.patience.version_s)
         said = read_version(answer.result()) if answer.done() else None
         return said.text if isinstance(said, Version) else ""
-
-    def _find_dialect(self, version: str) -> str:
-        """What calls on this session are said in. Why there must be none; "" where nothing speaks against it.
-
-        A server that tells nothing is taken for what the configuration calls it, and for the poorest where that
-        leaves it to the version.
-        """
-        configured = self._home.dialect
-        if configured is None:
-            self.dialect = dialect_of(version)
-            return ""
-        ignored = ignored_by(configured, version) if version else ()
-        if not ignored:
-            return ""
-        ids = " and the ".join(ignored)
-        return (
-            f"it says that it is version {version}, which the configuration calls {configured.value}: it may "
-            f"ignore the {ids} of a cancel, which then goes wider than its trip. Nothing is cancelled over it until "
-            "`dialect` is put right"
-        )
 
     async def _subscribe(self) -> None:
         """SubscribeAccountEvents for each account, all asked at once. A refusal stops nothing.

@@ -58,7 +58,7 @@ class Config:
                     accounts=oms.accounts,
                     whole_oms=oms.whole_oms,
                     calls_per_minute=oms.calls_per_minute,
-                    gateways=tuple(gateway.address for gateway in oms.gateways),
+                    gateways=tuple(g.address for g in (*oms.gateways, oms.http) if g is not None),
                     contact=oms.contact,
                     oms_id=oms.oms_id,
                     dialect=oms.dialect,

@@ -14,7 +14,7 @@ from killswitch.config.values import UNSAFE, EnvText, is_label, wrong
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _TOPIC_BYTES_MAX: Final = 65_535  # MQTT 3.1.1, section 1.5.3
 _PREFIX_MAX: Final = 100
-PORTS: Final = {"ws": 80, "wss": 443, "mqtt": 1883, "mqtts": 8883}
+PORTS: Final = {"ws": 80, "wss": 443, "mqtt": 1883, "mqtts": 8883, "http": 80, "https": 443}
 RECORDING_ENDS: Final = ".jsonl"
 
 
@@ -67,6 +67,15 @@ def place(url: str) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
     return f"{f'[{host}]' if ':' in host else host}:{parts.port or PORTS[parts.scheme]}"
+
+
+def place_over_http(url: str) -> str:
+    """That of an address over HTTP: with its path, since a gateway may have the same host and port."""
+    return place(url) + urlsplit(url).path.rstrip("/")
+
+
+def _over_http(value: object) -> str:
+    return "" if value == "" else _address(value, ("http", "https"))
 
 
 def _gateway(value: object) -> str:
@@ -162,6 +171,7 @@ Brokers = Annotated[tuple[Annotated[str, PlainValidator(_broker)], ...], BeforeV
 Gateways = Annotated[
     tuple[Annotated[str, PlainValidator(_gateway)], ...], BeforeValidator(_gateways), AfterValidator(_one_each)
 ]
+HttpUrl = Annotated[str, PlainValidator(_over_http)]
 StreamUrl = Annotated[str, PlainValidator(_gateway)]
 Listen = Annotated[str, PlainValidator(_listen)]
 ButtonTopic = Annotated[str, PlainValidator(_button_topic)]

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypedDict, assert_never
 from urllib.parse import urlsplit
 
-from killswitch.config.addresses import PORTS, place
+from killswitch.config.addresses import PORTS, place, place_over_http
 from killswitch.config.mistakes import Mistake
 from killswitch.config.models import (
     DeadmanRuleTable,
@@ -164,6 +164,7 @@ def oms(table: OmsTable, index: int, files: Files) -> Oms:
         name=table.name,
         oms_id=table.oms_id,
         gateways=tuple(Gateway(url=url, address=place(url)) for url in table.gateways),
+        http=Gateway(url=table.http, address=place_over_http(table.http)) if table.http else None,
         dialect=None if table.dialect == "auto" else Dialect(table.dialect),
         sign_in=sign_in,
         accounts=table.accounts,

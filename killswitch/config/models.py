@@ -73,6 +73,7 @@ class OmsTable(Table):
     name: v.Name
     oms_id: v.Id
     gateways: a.Gateways
+    http: a.HttpUrl = ""
     dialect: Annotated[Literal["v2", "v3", "v4", "auto"], v.one_of("v2", "v3", "v4", "auto")]
     user_id: v.Id | None = None
     api_key: v.Said | None = Field(default=None, repr=False)

@@ -101,12 +101,14 @@ class Gateway:
 class Oms:
     """One OMS and how to sign in to it. `accounts`: all of them, on a person's word; none: the OMS is asked for them.
 
-    `dialect`: None where each session's is found at its sign-in.
+    `dialect`: None where each session's is found at its sign-in. `http`: the last resort for cancels; its `address`
+    has the path too.
     """
 
     name: str
     oms_id: int
     gateways: tuple[Gateway, ...]
+    http: Gateway | None
     dialect: Dialect | None
     sign_in: SignIn
     accounts: tuple[int, ...]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class Session:
     """One live connection. `answered`: the highest call that was answered on it.
 
-    `dialect`: the poorest that it or a later sign-in at the same OMS has shown. `user`: whose session it is.
+    `dialect`: the poorest that it or a later sign-in at the same OMS has shown. `user`: whose session it is. `lists`:
+    False over HTTP, where answers may come from a replica that lags.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Session:
     answered: int = 0
     dialect: Dialect = POOREST
     user: int | None = None
+    lists: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Call:
     fully: bool = False  # of a single cancel: it named the account too
     sent_at: float | None = None
     overdue: bool = False
+    over_http: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class Book:
     def __init__(self, standing: Standing, undo: Undo) -> None:
         self._standing = standing
         self.sessions: Table[int, Session] = Table(undo)
+        self.resorts: Table[str, Session] = Table(undo)
+        """OMS -> the session over HTTP, for cancels when no other answers."""
         self.calls: Table[int, Call] = Table(undo)
         self.listed: Table[tuple[str, int], Listed] = Table(undo)
         self.sightings = Sightings(undo)
@@ -112,12 +117,17 @@ class Book:
         """The configured OMSs, by their names."""
         return self._standing.sites
 
-    def dialect(self, oms: str) -> Dialect:
-        """What an OMS is told its calls in: the poorest that is configured or that a live session has."""
+    def dialect(self, oms: str, *, over: Dialect | None = None) -> Dialect:
+        """What an OMS is told its calls in: the poorest that is configured or that a live session has.
+
+        `over`: what the session is told in that isn't among these, as that over HTTP isn't.
+        """
         site = self.sites.get(oms)
         told = [session.dialect for session in self.sessions.values() if session.oms == oms]
         if site is not None and site.dialect is not None:
             told.append(site.dialect)
+        if over is not None:
+            told.append(over)
         return POOREST if oms in self.narrowed else poorest(told)
 
     def narrow(self, oms: str, why: str) -> None:
@@ -150,7 +160,7 @@ class Book:
         """Number and keep a call that is about to leave."""
         number = self._numbers["call"]
         self._numbers["call"] = number + 1
-        call = Call(number, name, session.oms, session.number, now, scope)
+        call = Call(number, name, session.oms, session.number, now, scope, over_http=not session.lists)
         call = replace(call, **more)  # type: ignore[arg-type]  # order_id and cancels, checked where they are made
         self.calls[number] = call
         where = _where(call)
@@ -186,6 +196,10 @@ class Book:
         """Unanswered cancels on live sessions that could touch the scope."""
         return tuple(c for c in self._held(scope.oms) if c.session in self.sessions and c.scope.meets(scope))
 
+    def cancels_over_http(self, scope: Scope) -> tuple[Call, ...]:
+        """Unanswered cancels over HTTP that could touch the scope."""
+        return tuple(c for c in self._held(scope.oms) if c.over_http and c.scope.meets(scope))
+
     def lists_under_way(self, oms: str, account: int) -> tuple[Call, ...]:
         return tuple(c for c in self._held((oms, account)) if not c.overdue)
 
@@ -212,7 +226,7 @@ class Book:
 
     def forget(self, oms: str) -> None:
         """The OMS is configured no more; its sessions and calls are over."""
-        for of_oms in (self._extra, self.enumerated, self.not_listed):
+        for of_oms in (self._extra, self.enumerated, self.not_listed, self.resorts):
             of_oms.pop(oms)
         self.budget.forget(oms)
         for of_account in (self.listed, self.users):

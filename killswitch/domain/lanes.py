@@ -18,6 +18,7 @@ from killswitch.domain.undo import Table
 if TYPE_CHECKING:
     from killswitch.domain.book import Book, Call, Session
     from killswitch.domain.evidence import Evidence
+    from killswitch.domain.last_resort import LastResort
     from killswitch.domain.messages import Order
     from killswitch.domain.outbox import Outbox
     from killswitch.domain.standing import Standing
@@ -51,10 +52,18 @@ class Lanes:
     """Decides which cancels leave now, and puts them."""
 
     def __init__(
-        self, book: Book, evidence: Evidence, agenda: Agenda, outbox: Outbox, undo: Undo, *, standing: Standing
+        self,
+        book: Book,
+        evidence: Evidence,
+        agenda: Agenda,
+        outbox: Outbox,
+        undo: Undo,
+        *,
+        standing: Standing,
+        resort: LastResort,
     ) -> None:
         self._book, self._evidence, self._agenda, self._outbox = book, evidence, agenda, outbox
-        self._standing = standing
+        self._standing, self._resort = standing, resort
         self._lanes: Table[Scope, Lane] = Table(undo)
         self._singled: Table[tuple[str, int, int], float] = Table(undo)
         """(OMS, account, order) -> when it was cancelled by its id last."""
@@ -207,6 +216,9 @@ class Lanes:
         return any(not c.overdue for c in self._book.cancels_under_way(scope))
 
     def unclear(self, call: Call, now: float) -> None:
+        if call.over_http:
+            self._resort.unclear(call, now)
+            return
         self.not_received(call)
         lane = self._lanes.get(call.scope)
         if lane is None or call.order_id is not None:
@@ -220,6 +232,9 @@ class Lanes:
 
     def received(self, call: Call) -> None:
         """An answer that says received, or that nothing is there."""
+        if call.over_http:
+            self._resort.received(call)
+            return
         lane = self._lanes.get(call.scope)
         if lane is not None and call.order_id is None:
             self._lanes[call.scope] = replace(lane, unclear=0, unsure=False)
@@ -234,6 +249,9 @@ class Lanes:
 
     def lost(self, call: Call, now: float) -> None:
         """A native cancel left no more, or its session went: another must, after a breath."""
+        if call.over_http:
+            self._resort.unclear(call, now)
+            return
         self.not_received(call)
         lane = self._lanes.get(call.scope) if call.order_id is None else None
         if lane is not None:
@@ -254,6 +272,7 @@ class Lanes:
 
     def forget(self, trip: Trip, latched: tuple[Scope, ...]) -> None:
         """The trip was reset: no cancel that was its alone may leave any more."""
+        self._resort.forget(trip, latched)
         for scope in self._lanes:
             if not any(other.covers(scope) for other in latched):
                 del self._lanes[scope]

@@ -132,7 +132,8 @@ class Life:
         left = orders_left(self._parts.sweeper.evidence.orders_left(trip), outcome)
         remains = in_words(self._parts.sweeper.remains.of(trip))
         shown = f"{left}; {remains}" if remains else left
-        return f"{trip.scope.in_words()}: not confirmed: {why}; {outcome}, {shown}{contact}"
+        over_http = self._parts.sweeper.resort.words(trip)
+        return f"{trip.scope.in_words()}: not confirmed: {why}; {outcome}, {shown}{over_http}{contact}"
 
     def _tell_escalation(self, trip: Trip, text: str, now: float, wall: float, n: int) -> None:
         left = self._parts.sweeper.remains.of(trip)

@@ -9,6 +9,8 @@ from killswitch.domain.book import Session
 from killswitch.domain.messages import (
     AnnounceEvent,
     CancelRejected,
+    HttpDown,
+    HttpUp,
     ListOpenOrders,
     ListPositions,
     Noted,
@@ -60,7 +62,8 @@ class Links:
         self._parts.book.budget.spent(event.oms, 2 + len(self._parts.book.sites[event.oms].accounts), now)
         self._gateway(event.oms, event.gateway, now)
         self._parts.outbox.put(AnnounceEvent("session_up", f"{event.oms}: signed in at {event.gateway}", event.wall))
-        self._parts.sweeper.session_up(event.oms)
+        # It carried nothing yet: what is latched is cancelled on it without waiting.
+        self._parts.sweeper.lanes.hurry(event.oms)
         self._alarms.watched(event, now)
         self._parts.stir.add(event.oms)
         if self._watches(event.session, event.oms):
@@ -81,7 +84,6 @@ class Links:
                 self._parts.sweeper.lost(call.number, now, event.wall, "its session is gone")
         self._parts.outbox.put(AnnounceEvent("session_down", f"{event.oms}: {event.gateway}: {event.why}", event.wall))
         self._parts.credentials.session_down(session.number)
-        self._parts.expiry.session_down(session.number)
         self._parts.sweeper.session_down(session)
         self._alarms.watched(event, now)
         self._tickers.session_down(event.session, event.oms, now)
@@ -95,18 +97,47 @@ class Links:
         first = watching(self._parts.book, oms)
         return first is not None and first.number == session
 
-    def answered(self, event: Answered, now: float) -> None:
-        """Where the server says that there were too many calls it is believed, and people hear of it once."""
+    def limited(self, event: Answered, now: float) -> None:
+        """The server says that there were too many calls: it is believed, and people hear of it once."""
         call = self._parts.book.calls.get(event.call)
-        if (
-            call is None
-            or not event.answer.limited
-            or not self._parts.book.budget.limited(call.oms, now, cancel=call.cancels)
-        ):
+        if call is None or not self._parts.book.budget.limited(call.oms, now, cancel=call.cancels):
             return
         text = f"{call.oms}: the server limits our calls ({event.answer.text}): lists are slowed down, cancels aren't"
         n = self._parts.outbox.record(Noted("rate_limited", text), event.wall)
         self._parts.outbox.event("rate_limited", text, event.wall, n=n)
+
+    def over_http(self, event: HttpUp | HttpDown, now: float) -> None:
+        """Signed in over HTTP, or no longer: for cancels, should no gateway answer."""
+        if isinstance(event, HttpUp):
+            self._http_up(event, now)
+        else:
+            self._http_down(event, now)
+
+    def _http_up(self, event: HttpUp, now: float) -> None:
+        book = self._parts.book
+        if event.oms not in book.sites:
+            return  # a reload took the OMS away while this was on its way
+        book.resorts[event.oms] = Session(
+            event.session, event.oms, event.gateway, now, dialect=event.dialect, lists=False
+        )
+        self._gateway(event.oms, event.gateway, now)
+        text = f"{event.oms}: signed in at {event.gateway}, for cancels alone"
+        self._parts.outbox.put(AnnounceEvent("session_up", text, event.wall))
+        self._parts.sweeper.resort.up(event.oms)
+        self._parts.stir.add(event.oms)
+
+    def _http_down(self, event: HttpDown, now: float) -> None:
+        book = self._parts.book
+        held = book.resorts.get(event.oms)
+        if held is not None and held.number == event.session:
+            book.resorts.pop(event.oms)
+            for call in book.calls.values():
+                if call.session == event.session:  # the adapter told of each; this is for one that didn't
+                    self._parts.sweeper.lost(call.number, now, event.wall, "its session is gone")
+            text = f"{event.oms}: {event.gateway}: {event.why}"
+            self._parts.outbox.put(AnnounceEvent("session_down", text, event.wall))
+            self._parts.stir.add(event.oms)
+        self._gateway(event.oms, event.gateway, now, event.why)
 
     def failed(self, oms: str, gateway: str, why: str, now: float) -> None:
         """No session came of an attempt."""
@@ -118,12 +149,17 @@ class Links:
         site = self._parts.book.sites.get(oms)
         if before is None and (site is None or gateway not in site.gateways):
             return  # a reload took it away while this was on its way
-        up = any(s.oms == oms and s.gateway == gateway for s in self._parts.book.sessions.values())
+        sessions = [*self._parts.book.sessions.values(), *self._parts.book.resorts.values()]
+        up = any(s.oms == oms and s.gateway == gateway for s in sessions)
         since = before[1] if before is not None and before[0] == up else now
         self._parts.gateways[oms, gateway] = (up, since, "" if up else why)
 
     def forget(self, oms: str, now: float, wall: float) -> None:
         """The OMS is configured no more: what is under way there is not waited for."""
+        resort = self._parts.book.resorts.get(oms)
+        if resort is not None:
+            why = "its OMS is configured no more"
+            self._http_down(HttpDown(wall=wall, oms=oms, gateway=resort.gateway, session=resort.number, why=why), now)
         for session in self._parts.book.sessions.values():
             if session.oms == oms:
                 why = "its OMS is configured no more"
@@ -135,7 +171,6 @@ class Links:
         self._rejected.drop(lambda key: key[0] == oms)
         self._parts.agenda.clear(("snapshot", oms))
         self._parts.credentials.forget(oms)
-        self._parts.expiry.forget(oms)
         self._parts.book.forget(oms)
         self._parts.sweeper.remains.forget(oms)
 

@@ -124,6 +124,29 @@ class SessionUp(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpUp(Event):
+    """Signed in over HTTP. What goes over this session is cancels alone: it lists nothing and tells of nothing.
+
+    `gateway`: host:port and the path, which tells it from a gateway on the same host. `dialect` as of SessionUp.
+    """
+
+    oms: str
+    gateway: str
+    session: int
+    dialect: Dialect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpDown(Event):
+    """That session is over; each of its calls was Lost before."""
+
+    oms: str
+    gateway: str
+    session: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionDown(Event):
     """The connection is gone; what was unsent or unanswered on it was reported Lost first, call by call."""
 

@@ -17,6 +17,12 @@ def live(book: Book, oms: str) -> tuple[Session, ...]:
     return tuple(sorted((s for s in book.sessions.values() if s.oms == oms), key=lambda s: s.number))
 
 
+def signed_in(book: Book, oms: str) -> tuple[Session, ...]:
+    """Those, and the one over HTTP, which lists nothing and so does nothing of what is chosen here."""
+    resort = book.resorts.get(oms)
+    return live(book, oms) if resort is None else (*live(book, oms), resort)
+
+
 def watching(book: Book, oms: str) -> Session | None:
     """The session that watches this OMS."""
     return next(iter(live(book, oms)), None)

@@ -275,6 +275,9 @@ class People:
                 if uncalm is not None:
                     return uncalm
         under_way = [c for c in self._parts.book.cancels_under_way(trip.scope) if self._rests_on(trip, c.scope)]
+        over_http = [c for c in self._parts.book.cancels_over_http(trip.scope) if self._rests_on(trip, c.scope)]
+        if over_http:  # they end by themselves, within seconds
+            return f"{len(over_http)} cancels over HTTP are unanswered"
         if not under_way:
             return None
         for call in under_way:

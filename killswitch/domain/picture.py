@@ -157,10 +157,10 @@ class Picture:
         rounds = [t.sweep.round_ended_at for t in trips]
         known = [r for r in rounds if r is not None]
         sessions = []
-        live, first = paths.live(self._parts.book, site.name), paths.watching(self._parts.book, site.name)
+        first, signed_in = paths.watching(self._parts.book, site.name), paths.signed_in(self._parts.book, site.name)
         for (oms, gateway), (up, since, why) in self._parts.gateways.items():
             if oms == site.name:
-                held = next((s for s in live if s.gateway == gateway), None)
+                held = next((s for s in signed_in if s.gateway == gateway), None)
                 number, dialect = (None, "") if held is None else (held.number, held.dialect.value)
                 watches = held is not None and held is first
                 sessions.append(
@@ -204,9 +204,13 @@ class Picture:
         found = [(site.name, self.uncovered(site.name)) for site in self._parts.settings.sites]
         return tuple(coverage.sentence(oms, accounts) for oms, accounts in found if accounts)
 
+    def _over_http(self, oms: str) -> str:
+        held = self._parts.book.resorts.get(oms)
+        return "" if held is None else f" but over HTTP at {held.gateway}, which can cancel and prove nothing"
+
     def _missing(self) -> tuple[str, ...]:
         missing = [
-            f"no signed-in session to {site.name}"
+            f"no signed-in session to {site.name}{self._over_http(site.name)}"
             for site in self._parts.settings.sites
             if paths.watching(self._parts.book, site.name) is None
         ]

@@ -254,7 +254,7 @@ class Site:
     accounts: tuple[int, ...]
     whole_oms: bool
     calls_per_minute: int
-    gateways: tuple[str, ...]  # as host:port, for people and metrics
+    gateways: tuple[str, ...]  # as host:port, for people and metrics; the one over HTTP with its path, as the last
     contact: str = ""
     oms_id: int = 0
     dialect: Dialect | None = Dialect.V2

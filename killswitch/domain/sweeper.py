@@ -13,6 +13,7 @@ from killswitch.domain.enumerations import Enumerations
 from killswitch.domain.evidence import Evidence
 from killswitch.domain.gathering import Gathering
 from killswitch.domain.lanes import Lanes
+from killswitch.domain.last_resort import LastResort
 from killswitch.domain.messages import (
     AnswerKind,
     ListOpenOrders,
@@ -62,7 +63,8 @@ class Sweeper:
         self._standing = standing
         self.changes: list[Change] = []
         self.evidence = Evidence(book, trips, undo)
-        self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, standing=standing)
+        self.resort = LastResort(book, trips, self.evidence, agenda, outbox, undo=undo, standing=standing)
+        self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, standing=standing, resort=self.resort)
         self.enumerations = Enumerations(book, trips, self.evidence, agenda, outbox, standing=standing)
         self.refusals = Refusals(book, trips, self.evidence)
         self.witness = Witness(self.evidence, outbox, undo)
@@ -109,7 +111,7 @@ class Sweeper:
             if not trip.scope.meets(call.scope):
                 continue
             sweep = trip.sweep.touched(self.book.next_call, now)
-            if call.order_id is None:
+            if call.order_id is None and not call.over_http:
                 sweep = replace(sweep, carried=sweep.carried | {(session, call.scope)})
             self.trips[trip.id] = replace(trip, sweep=sweep, calls=trip.calls + 1)
 
@@ -165,8 +167,8 @@ class Sweeper:
                 self.changes.append((trip.id, Input.SIGHTED, f"{found.count} orders in a list of account {account}"))
         return call.oms
 
-    def lost(self, number: int, now: float, wall: float, why: str, *, executes: bool = True) -> str | None:
-        """Nothing will be heard of a call. Returns the OMS to go on with. `executes`: it may all the same."""
+    def lost(self, number: int, now: float, wall: float, why: str) -> str | None:
+        """Nothing will be heard of a call. Returns the OMS to go on with."""
         call = self.book.end(number)
         if call is None:
             return None
@@ -177,7 +179,7 @@ class Sweeper:
             self._list_failed(call, now, why)
             return call.oms
         self.witness.called(call, "lost", why, wall=wall)
-        if call.sent_at is not None and executes:
+        if call.sent_at is not None:
             self._haunt(call)
         self.lanes.lost(call, now)
         return call.oms
@@ -234,10 +236,6 @@ class Sweeper:
     def met(self, oms: str, account: int, now: float) -> None:
         """An account was seen."""
         self.gathering.met(oms, (account,), now)
-
-    def session_up(self, oms: str) -> None:
-        """A new session carried nothing yet: what is latched is cancelled on it without waiting."""
-        self.lanes.hurry(oms)
 
     def session_down(self, session: Session) -> None:
         """What this connection carried proves nothing any more, nor do the rounds that rest on a list of it."""

@@ -32,6 +32,8 @@ from killswitch.domain.messages import (
     FeedDown,
     FeedUp,
     Heard,
+    HttpDown,
+    HttpUp,
     Instruments,
     JournalFailed,
     Journalled,
@@ -173,27 +175,28 @@ class KillSwitch:
                 self._parts.desk.broker_down(event.broker)
             case RetainedTripFound():
                 self._people.retained_found(event, now)
-            case ClockStepped(by_s=by_s):
-                side = "forward" if by_s > 0 else "back"
-                text = f"our wall clock was set {side} by {abs(by_s):.1f} s: nothing is older or younger for it"
-                n = self._parts.outbox.record(Noted("clock_stepped", text), event.wall)
-                self._parts.watch.memory.tell_again(now)
-                self._parts.outbox.event("clock_stepped", text, event.wall, n=n)
+            case ClockStepped():
+                self._clock_stepped(event, now)
             case Reconfigured():
                 self._reload.take(event, now)
             case ReloadFailed():
                 self._reload.failed(event)
             case Stopping():
                 self._parts.status["stopping"] = "yes"
+            case HttpUp() | HttpDown():
+                self._links.over_http(event, now)
             case _:
                 self._dispatch_oms(event, now)
 
+    def _clock_stepped(self, event: ClockStepped, now: float) -> None:
+        side = "forward" if event.by_s > 0 else "back"
+        text = f"our wall clock was set {side} by {abs(event.by_s):.1f} s: nothing is older or younger for it"
+        n = self._parts.outbox.record(Noted("clock_stepped", text), event.wall)
+        self._parts.watch.memory.tell_again(now)
+        self._parts.outbox.event("clock_stepped", text, event.wall, n=n)
+
     def _dispatch_oms(self, event: Event, now: float) -> None:
         """Events of an OMS."""
-        expired = self._parts.expiry.told(event, now)
-        if expired and isinstance(event, Answered):
-            self._lost(Lost(wall=event.wall, call=event.call, session=event.session, why=expired), now, executes=False)
-            return
         match event:
             case SessionUp():
                 self._links.session_up(event, now)
@@ -210,7 +213,8 @@ class KillSwitch:
                 self._parts.sweeper.sent(event.call, event.session, now, event.wall)
                 self._stir_call(event.session)
             case Answered():
-                self._links.answered(event, now)
+                if event.answer.limited:
+                    self._links.limited(event, now)
                 self._parts.look_failed(event.call, now)
                 self._parts.credentials.failed(
                     event.call, event.answer.text or f"answer {event.answer.label}", now, event.wall
@@ -228,7 +232,9 @@ class KillSwitch:
             case AccountsFound() | AccountsListed():
                 self._accounts_told(event, now)
             case Lost():
-                self._lost(event, now)
+                self._tickers.failed(event.call, now)
+                self._nothing_came(event.call, event.why, now, event.wall)
+                self._parts.stir_up(self._parts.sweeper.lost(event.call, now, event.wall, event.why))
             case OrderWorking():
                 if self._parts.sweeper.order_working(event.oms, event.order, now, event.wall):
                     self._parts.stir.add(event.oms)
@@ -255,12 +261,6 @@ class KillSwitch:
         self._parts.look_failed(call, now)
         self._parts.credentials.failed(call, why, now, wall)
         self._census.failed(call, why, now)
-
-    def _lost(self, event: Lost, now: float, *, executes: bool = True) -> None:
-        """Nothing will be heard of a call. `executes`: it may be carried out all the same."""
-        self._tickers.failed(event.call, now)
-        self._nothing_came(event.call, event.why, now, event.wall)
-        self._parts.stir_up(self._parts.sweeper.lost(event.call, now, event.wall, event.why, executes=executes))
 
     def _dispatch_market(self, event: Event, now: float) -> None:
         """Events of an OMS that mean something to rules only."""
@@ -314,6 +314,8 @@ class KillSwitch:
                 self._parts.stir_up(self._parts.sweeper.timed_out(number, now, wall))
             case ("lane", Scope() as scope):
                 self._parts.stir.add(scope.oms)
+            case ("resort", str(oms)):
+                self._parts.stir.add(oms)
             case ("look", str(trip)):
                 self._parts.stir_up(self._oms_of(trip))
             case ("blind", str(trip)):
@@ -358,6 +360,7 @@ class KillSwitch:
             touched |= stirred
             for oms in stirred:
                 self._parts.sweeper.advance(oms, now, wall)
+                self._parts.sweeper.resort.send(oms, now, wall)
         if touched or self._parts.status.pop("announce"):
             self._picture.announce()
 

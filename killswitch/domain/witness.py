@@ -41,6 +41,7 @@ class Witness:
 
     def called(self, call: Call, what: str, text: str = "", *, wall: float) -> None:
         """A cancel was sent, or what came of a call."""
+        text = f"over HTTP {text}".rstrip() if call.over_http else text
         target = f"order {call.order_id}" if call.order_id else call.scope.in_words()
         self._outbox.record(Called(call.number, call.name, call.oms, call.session, what, target, text), wall)
 

@@ -12,7 +12,6 @@ from killswitch.domain.messages import (
     Answer,
     Answered,
     AnswerKind,
-    ChangeOver,
     EverythingTripped,
     ListAccounts,
     ListOpenOrders,
@@ -20,9 +19,7 @@ from killswitch.domain.messages import (
     ListUserAccounts,
     LookRequested,
     Lost,
-    Moved,
     Preview,
-    Reconfigured,
     SessionUp,
     SubscribeAccount,
 )
@@ -240,7 +237,6 @@ def test_a_list_without_any_account_is_no_list():
     bench.connect()
     bench.trip(ALL)
     bench.calm(10.0)
-    assert (bench.oms().accounts, bench.oms().accounts_complete) == (0, False)
     assert (bench.state(), bench.view().outcome) == ("escalated", "UNKNOWN")
 
 
@@ -302,18 +298,6 @@ def test_new_accounts_are_found_with_each_snapshot():
     assert bench.subscribed() == [901]
     assert 901 in {action.account for action in bench.of(ListPositions)}
     assert 901 in {action.account for action in bench.of(ListOpenOrders)}
-
-
-def test_an_account_that_is_found_later_takes_confirmed_back():
-    bench = Census()
-    bench.connect()
-    bench.trip(ALL)
-    bench.settle()
-    bench.accounts.append(901)
-    bench.calm(61.0)
-    assert any(moved.input == "blind" and moved.why == "account 901 turned up" for moved in bench.bodies(Moved))
-    bench.settle()
-    assert 901 in bench.view().accounts_looked_at
 
 
 def test_a_new_session_hears_every_account_anew():
@@ -409,51 +393,3 @@ def test_an_oms_whose_accounts_are_somebodys_word_is_asked_for_none():
     bench.trip(ALL)
     bench.settle()
     assert bench.of(ListAccounts, SubscribeAccount) == []
-
-
-def reload(bench: Census, site) -> bool:
-    settings = replace(bench.switch._parts.settings, sites=(site,), fingerprint="new")
-    actions = bench.tell(Reconfigured(wall=bench.wall, settings=settings, by="SIGHUP", token="t"))
-    return any(isinstance(action, ChangeOver) for action in actions)
-
-
-def test_a_word_that_is_taken_back_takes_what_was_proven_by_it_back_and_loses_no_account():
-    bench = Census(replace(FOUND, sites=(SITE,)))
-    bench.user_accounts = {}
-    bench.connect()
-    bench.trip(ALL)
-    bench.settle()
-    bench.says = REFUSED
-    assert reload(bench, SITE_OF)
-    bench.calm(10.0)
-    assert (bench.view().outcome, bench.view().accounts_looked_at) == ("UNKNOWN", (14, 15))
-    bench.says = None
-    bench.settle(within_s=100.0)
-    assert bench.view().accounts_looked_at == (14, 15, 900)
-
-
-def test_a_word_on_accounts_that_were_found_holds_as_long_as_it_names_them_all():
-    bench = Census()
-    bench.connect()
-    bench.calm()
-    assert reload(bench, SITE)
-    assert (bench.oms().accounts, bench.oms().accounts_complete) == (3, False)  # 900 was found before
-    assert reload(bench, replace(SITE, accounts=(14, 15, 900)))
-    assert (bench.oms().accounts, bench.oms().accounts_complete) == (3, True)
-    bench.trip(ALL)
-    bench.settle()
-    assert bench.view().accounts_looked_at == (14, 15, 900)
-
-
-def test_an_oms_that_is_taken_away_and_comes_again_is_asked_anew():
-    bench = Census()
-    bench.silent = (ListAccounts,)
-    bench.connect()
-    bench.calm()
-    other = replace(SITE_OF, name="other", gateways=("gw:2",))
-    assert reload(bench, other)
-    assert reload(bench, SITE_OF)
-    bench.silent = ()
-    bench.connect()
-    bench.calm()
-    assert (bench.oms().accounts, bench.oms().accounts_complete) == (3, True)
