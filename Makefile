@@ -6,7 +6,7 @@ VENV := .venv
 DEMO := .venv-demo
 SRC := killswitch tests
 
-.PHONY: demo test check format clean sim explore
+.PHONY: demo test check format clean sim explore mutants
 
 demo: $(DEMO)/.ready
 	@$(DEMO)/bin/killswitch demo $(DEMO_ARGS)
@@ -27,6 +27,10 @@ sim: $(VENV)/.ready
 # Every interleaving of a small world, so many steps deeper than `make test` goes.
 explore: $(VENV)/.ready
 	EXPLORE_DEPTH=$(DEEPER) $(VENV)/bin/python -m pytest -n 0 -q -s tests/sim/test_explorer.py
+
+# Bugs that are planted in scratch copies, one by one, and who finds each. Exit 1 where one survives.
+mutants: $(VENV)/.ready
+	$(VENV)/bin/python -m tests.mutants $(MUTANTS)
 
 format: $(VENV)/.ready
 	$(VENV)/bin/ruff check --fix $(SRC)

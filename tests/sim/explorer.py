@@ -86,16 +86,23 @@ class Explorer:
     """
 
     def __init__(
-        self, budget: Budget = Budget(), *, gateways: int = 1, sample: int = SAMPLE, latched: bool = False
+        self,
+        budget: Budget = Budget(),
+        *,
+        gateways: int = 1,
+        sample: int = SAMPLE,
+        latched: bool = False,
+        age: str = "v2",
     ) -> None:
         self.budget, self.gateways, self.sample, self.latched = budget, gateways, sample, latched
+        self.age = age
         self.tally = Tally()
         self.asked: tuple[str, ...] = ()  # what could have gone wrong in the last move
 
     def run(self, depth: int, states: int = sys.maxsize) -> Tally:
         """To this depth, or until so many states were visited, or something that must hold doesn't."""
         tally = self.tally
-        self.world = world = begun(self.gateways, latched=self.latched)
+        self.world = world = begun(self.gateways, latched=self.latched, age=self.age)
         seen = {(fingerprint(world), self.budget)}
         level = [Node(save(world), (), self.budget)]
         tally.states = 1
@@ -252,9 +259,9 @@ def calm(world: SmallWorld) -> None:
     world.judge.broken(f"not at rest {CALM_STEPS} steps after all faults ended: {left}")
 
 
-def begun(gateways: int, *, latched: bool) -> SmallWorld:
+def begun(gateways: int, *, latched: bool, age: str = "v2") -> SmallWorld:
     """A world to begin with."""
-    world = SmallWorld(gateways)
+    world = SmallWorld(gateways, age=age)
     world.begin()
     if latched:
         for number in range(len(TRIPS)):

@@ -158,6 +158,7 @@ class Judge:
         self.commands: dict[str, str] = {}  # trip -> the command that made it
         self.confirmed_once: set[str] = set()
         self.tripped_commands: set[str] = set()
+        self.reset_commands: set[str] = set()  # of this life
         self.life = Life()
         self.sent: dict[tuple[int, int], Cancelled] = {}  # by session and call, in whichever life it left
         self.last_n = 0
@@ -170,6 +171,7 @@ class Judge:
 
     def began(self, restored: Restored) -> None:
         self.life = Life()
+        self.reset_commands = set()
         self.last_n = restored.next_n - 1
         self.latched = {t.trip: t.scope for t in restored.trips}
         self.states = dict.fromkeys(self.latched, "sweeping")
@@ -335,6 +337,7 @@ class Judge:
         state = self.states.get(body.trip)
         if body.trip not in self.latched or state != "confirmed":
             self.broken(f"trip {body.trip} is reset while {state}")
+        self.reset_commands.add(body.command_id)
         scope = self.latched.pop(body.trip)
         self.states.pop(body.trip)
         self.over.add(body.trip)
@@ -357,7 +360,10 @@ class Judge:
             self.cancels_written += 1
             oms, what = self._reach(call)
             if isinstance(call, CancelAllOrders):
-                read = reads(gateway.age, json.loads(body))
+                said = json.loads(body)
+                if not all(said.values()):
+                    self.broken(f"{call} holds a 0 or nothing, which is everybody's to newer servers: {body}")
+                read = reads(gateway.age, said)
                 if read != what:
                     self.broken(f"{call} is read as {read} by a {gateway.age} server: {body}")
             self._in_a_latch(oms, what, call)

@@ -183,6 +183,8 @@ class Senders:
         if delivery.acknowledged > 1:
             judge.broken(f"a second acknowledgement of one delivery: {delivery.command}")
         accepted = any(c is delivery.command and r.accepted for c, r in self.receipts)
+        # Whether or not it was answered: what a command has made must be on disk before nobody sends it again.
+        accepted |= delivery.command.id in judge.tripped_commands | judge.reset_commands
         if accepted and not delivery.not_durable:
             self._must_be_on_disk(delivery.command)
         if delivery.link == self.link:

@@ -11,6 +11,7 @@ from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
+from killswitch.domain.dialects import Dialect
 from killswitch.domain.messages import FeedUp, Reading, Restored, Tick
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import ConfirmPolicy, RetryPolicy, Settings, Site
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from killswitch.domain.messages import Event
     from tests.sim.faults import Faults
 
-AT_ONCE = {"_write": 0.01, "_arrive": 1e9, "_start": 1e9, "up": 1e9, "_tell_order": 0.01}
+AT_ONCE = {"_write": 0.01, "_arrive": 1e9, "_start": 1e9, "up": 1e9, "_tell_order": 0.01, "now": 0.01}
 """What happens at once, unless it takes so many seconds or more: then a fault made it late, and it waits."""
 SOON_S = 10.0  # a timer that is further away belongs to no sweep
 OURS, THEIRS = 31, 32
@@ -37,6 +38,7 @@ TRIPS = (
     Scope(oms="prime", account=11, user=EVERY, instrument=21),
 )
 """They overlap, and neither covers the other."""
+VIA = ("http", "mqtt")
 
 
 class Still(Random):
@@ -106,8 +108,8 @@ def stream_of(what: Callable[[], None]) -> tuple[str, str]:
 class SmallWorld(World):
     """Two orders, two overlapping trips, one OMS with a gateway or two. Nothing happens unless it is chosen."""
 
-    def __init__(self, gateways: int = 2, empties: int = 2) -> None:
-        self._gateways, self._empties = gateways, empties
+    def __init__(self, gateways: int = 2, empties: int = 2, age: str = "v2") -> None:
+        self._gateways, self._empties, self._age = gateways, empties, age
         self.waiting: list[Callable[[], None]] = []
         self.first: list[Callable[[], None]] = []
         self.pressed: set[int] = set()
@@ -125,12 +127,14 @@ class SmallWorld(World):
         self.lag_s, self.no_enumeration = 0.0, False
         names = tuple(f"prime-{n}" for n in range(self._gateways))
         self.exchanges = {"prime": exchange}
-        self.links = [Link(self, exchange, name, "v2") for name in names]
+        self.links = [Link(self, exchange, name, self._age) for name in names]
         self.configured = {"prime": (11,)}
         self.ids = {11, 21, 22, OURS, THEIRS}
         self.requested = set(TRIPS)
         self.hot = set()
-        site = Site(name="prime", accounts=(11,), whole_oms=False, calls_per_minute=60_000, gateways=names)
+        site = Site(name="prime", accounts=(11,), whole_oms=False, calls_per_minute=60_000, gateways=names,
+            dialect=Dialect(self._age),
+        )  # fmt: skip
         self.settings = Settings(
             daemon="ks", boot="b0", sites=(site,),
             confirm=ConfirmPolicy(empties=self._empties, settle_s=0.05, deadline_s=1.5, guard_every_s=1.0),
@@ -188,7 +192,7 @@ class SmallWorld(World):
     def press(self, number: int) -> None:
         self.pressed.add(number)
         scope = TRIPS[number]
-        self.senders.send(Command("trip", f"trip-{number}", "http", scope, issued_at=self.wall))
+        self.senders.send(Command("trip", f"trip-{number}", VIA[number], scope, issued_at=self.wall))
         self.settle()
 
     def reset(self, trip: str) -> None:
