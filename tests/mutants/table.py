@@ -273,7 +273,7 @@ MUTANTS = (
     ),
     Mutant(
         "a reset overtakes a cancel",
-        "nothing of a trip leaves or acts after its reset: it waits for the cancels that are unanswered",
+        "nothing of a trip acts after its reset, which waits for cancels that are unanswered",
         (
             (
                 "domain/people.py",
@@ -313,8 +313,8 @@ MUTANTS = (
         (
             (
                 "domain/book.py",
-                "        self._extra[oms] = extra | {account}\n        return True\n",
-                "        return False\n",
+                "        if new:\n            self._extra[oms] = extra.union(new)\n        return new\n",
+                "        return ()\n",
             ),
         ),
         (Seeds("turned up and nobody listed all", most=1500),),
