@@ -27,3 +27,10 @@ def find_dialect(configured: Dialect | None, version: str) -> tuple[Dialect, str
         f"ignore the {ids} of a cancel, which then goes wider than its trip. Nothing is cancelled over it until "
         "`dialect` is put right"
     )
+
+
+def heeds_less(spoken: Dialect, version: str) -> str:
+    """Why a session that speaks `spoken` must end, by what its server says now; "" where nothing speaks against it."""
+    if not version or not ignored_by(spoken, version):
+        return ""
+    return f"it says now that it is version {version}, and is spoken to as {spoken.value}"

@@ -20,6 +20,7 @@ class Patience:
     sign_in_s: float = 10.0
     subscribed_s: float = 5.0
     version_s: float = 1.0  # beyond what the subscriptions took: a server may not know the call
+    version_every_s: float = 60.0  # a venue may be upgraded behind a session that lasts
     ping_after_s: float = 2.0  # nothing heard for so long: ask
     dead_after_s: float = 5.0  # not a byte for so long: half-open
     answer_s: float = 30.0  # events, but no answer to anything for so long: as good as dead

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from killswitch.adapters.oms_calls import CANCELS, answer_to, request_for
-from killswitch.adapters.oms_dialect import find_dialect
+from killswitch.adapters.oms_dialect import find_dialect, heeds_less
 from killswitch.adapters.oms_home import Ended, Ending, Failed, PutOff, Refused
 from killswitch.adapters.websocket import ConnectionClosed, abort, close, in_words, read_message
 from killswitch.domain.dialects import POOREST
@@ -135,7 +135,9 @@ class Session:
         why = "stopped"
         try:
             async with asyncio.TaskGroup() as group:
-                beside = [group.create_task(c) for c in (self._greet(), self._write(), self._watch())]
+                beside = [
+                    group.create_task(c) for c in (self._greet(), self._write(), self._watch(), self._mind_version())
+                ]
                 why = await self._read()
                 for task in beside:
                     task.cancel()
@@ -218,6 +220,22 @@ class Session:
         await asyncio.wait([answer], timeout=self._home.patience.version_s)
         said = read_version(answer.result()) if answer.done() else None
         return said.text if isinstance(said, Version) else ""
+
+    async def _mind_version(self) -> None:
+        """Ask again and again: a server that heeds less than it did is signed in to anew, and spoken to accordingly."""
+        await self._signed_in.wait()
+        while True:
+            await asyncio.sleep(self._home.patience.version_every_s)
+            if not self.up:
+                continue
+            answer = await self._ask_own(get_oms_version())
+            version = await self._version(answer)
+            if not answer.done():
+                return  # a server that says nothing to a call that it doesn't know
+            why = heeds_less(self.dialect, version)
+            if why:
+                self.drop(why)
+                return
 
     async def _subscribe(self) -> None:
         """SubscribeAccountEvents for each account, all asked at once. A refusal stops nothing.

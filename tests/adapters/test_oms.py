@@ -202,6 +202,41 @@ async def test_a_server_that_isnt_named_a_dialect_is_spoken_to_as_its_version_sa
         assert len(bodies) == sum(said)
 
 
+def version(text):
+    return json.dumps({"result": True, "errorcode": 0, "detail": text})
+
+
+async def test_a_server_that_is_upgraded_behind_a_session_that_lasts_is_signed_in_to_anew():
+    patience = Patience(version_every_s=0.05)
+    answers = {"GetOMSVersion": version("2.23.1")}
+    async with BareGateway(**answers) as gateway, Desk(gateway.url, dialect=None, patience=patience) as desk:
+        await desk.up()
+        await gateway.until(lambda: len(gateway.bodies("GetOMSVersion")) > 3)
+        assert [up.dialect for up in desk.of(SessionUp)] == [Dialect.V2]
+        gateway.answers["GetOMSVersion"] = version("4.3.65.1063")
+        await desk.up(times=2)
+        assert [up.dialect for up in desk.of(SessionUp)] == [Dialect.V2, Dialect.V4]
+        (down,) = desk.of(SessionDown)
+        assert down.why == "it says now that it is version 4.3.65.1063, and is spoken to as v2"
+        gateway.answers["GetOMSVersion"] = version("2.23.1")  # what it heeds beside is used from the next sign-in on
+        asked = len(gateway.bodies("GetOMSVersion"))
+        await gateway.until(lambda: len(gateway.bodies("GetOMSVersion")) > asked + 3)
+        assert len(desk.of(SessionUp)) == 2
+
+
+async def test_a_server_that_doesnt_answer_what_it_is_isnt_asked_for_ever():
+    async def silent(_peer, _i, _o):
+        await asyncio.sleep(0)
+
+    patience = Patience(version_s=0.02, version_every_s=0.02)
+    async with BareGateway(GetOMSVersion=silent) as gateway, Desk(gateway.url, patience=patience) as desk:
+        await desk.up()
+        await gateway.until(lambda: len(gateway.bodies("GetOMSVersion")) == 2)
+        await asyncio.sleep(0.3)
+        assert len(gateway.bodies("GetOMSVersion")) == 2
+        assert len(desk.of(SessionUp)) == 1
+
+
 @pytest.mark.parametrize("answer", ['{"result":true,"detail":"?"}', '{"result":false,"errorcode":20}', "2", None])
 async def test_a_server_that_tells_no_version_is_the_poorest(answer):
     async def silent(_peer, _i, _o):
