@@ -24,6 +24,7 @@ from killswitch.domain.dialects import POOREST, Dialect, dialect_of, ignored_by,
 from killswitch.domain.messages import Answer, AnswerKind
 from killswitch.links import credentials_of
 from killswitch.online_accounts import LISTED_MAX, WITHIN_S, judge_accounts, read_all, why
+from killswitch.online_http import look_over_http
 from killswitch.wire import alphapoint
 from killswitch.wire import alphapoint_credential as credential
 from killswitch.wire.alphapoint_replies import read_open_orders, read_user_accounts
@@ -80,6 +81,7 @@ class OmsLooked:
     oms: str
     dialect: str
     gateways: list[GatewayLooked] = field(default_factory=list)
+    http: GatewayLooked | None = None
     user: int | None = None
     permissions: list[str] | None = None
     second_factor_calls: list[str] | None = None
@@ -145,6 +147,11 @@ async def _oms(oms: Oms, wall: Callable[[], float]) -> OmsLooked:
             first = await _gateways(oms, looked, kept, wall)
             if first is not None:
                 await _questions(oms, looked, first)
+    if oms.http is not None:
+        looked.http = GatewayLooked(gateway=oms.http.address)
+        # Whoever was refused once isn't sent again.
+        if not any(gateway.state == "refused" for gateway in looked.gateways):
+            await look_over_http(oms, looked.http, wall)
     for gateway in looked.gateways:
         if gateway.state == "trying":
             gateway.state, gateway.why = "unreachable", f"no answer within {WITHIN_S:g} s"
@@ -259,7 +266,7 @@ def _listed(account: AccountLooked, frame: Frame | str, session: Visit) -> None:
 
 def _judge(oms: Oms, looked: OmsLooked, online: Online) -> None:
     who = f"OMS {oms.name}"
-    for gateway in looked.gateways:
+    for gateway in filter(None, (*looked.gateways, looked.http)):
         _judge_gateway(who, oms, gateway, online)
     if not any(gateway.state == "signed in" for gateway in looked.gateways):
         return

@@ -46,9 +46,12 @@ def _oms(oms: OmsLooked) -> Iterator[str]:
     for gateway in oms.gateways:
         yield from ("", f"OMS {oms.oms} at {gateway.gateway}")
         yield from _fields(*_gateway(oms, gateway))
+    if oms.http is not None:
+        yield from ("", f"OMS {oms.oms} over HTTP at {oms.http.gateway}")
+        yield from _fields(*list(_gateway(oms, oms.http))[:2])
     if not any(gateway.state == "signed in" for gateway in oms.gateways):
         return
-    if len(oms.gateways) > 1:
+    if len(oms.gateways) > 1 or oms.http is not None:
         yield from ("", f"OMS {oms.oms}")
     may = oms.permissions
     yield from _fields(("may", "not known" if may is None else ", ".join(may) or "nothing"))

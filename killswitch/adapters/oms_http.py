@@ -82,6 +82,7 @@ class HttpSession:
         self.number = number
         self.up = False
         self.signed_in_at = float("-inf")
+        self.version = ""
         self._home, self._web = home, web
         self._credentials, self._clean, self._pace = credentials, clean, pace
         self._dialect = home.dialect or POOREST
@@ -193,8 +194,8 @@ class HttpSession:
         """Sign in, ask for the version, see a call that needs the session carried out: only then it is up."""
         home = self._home
         await self._sign_in()
-        version = await self._version()
-        self._dialect, wider = find_dialect(home.dialect, version)
+        self.version = await self._version()
+        self._dialect, wider = find_dialect(home.dialect, self.version)
         if wider:
             raise _Gone(Refused(wider, home.door.refused(home.gateway)))
         if not await self._alive():

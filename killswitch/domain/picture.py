@@ -23,7 +23,7 @@ from killswitch.domain.undo import Table
 from killswitch.domain.view import BrokerView, OmsView, SessionView, View
 
 if TYPE_CHECKING:
-    from killswitch.domain.book import Listed
+    from killswitch.domain.book import Listed, Session
     from killswitch.domain.parts import Parts
     from killswitch.domain.settings import Settings, Site
 
@@ -174,7 +174,7 @@ class Picture:
                         dialect,
                         watching=watches,
                         may_cancel=None if number is None else self._parts.credentials.may_cancel(number),
-                        credential="" if number is None else self._parts.credentials.in_words(number),
+                        credential=self._credential(held),
                     )
                 )
         everything = Scope(oms=site.name, account=EVERY, user=EVERY, instrument=EVERY)
@@ -189,6 +189,12 @@ class Picture:
             accounts=len(accounts),
             accounts_complete=complete,
         )
+
+    def _credential(self, held: Session | None) -> str:
+        """What is to be said of our credential on a session, or of the session itself."""
+        if held is None:
+            return ""
+        return self._parts.credentials.in_words(held.number) if held.lists else "over HTTP, for cancels alone"
 
     def uncovered(self, oms: str) -> tuple[int, ...]:
         """The accounts of an OMS, told or met, that no rule and no button reaches."""

@@ -374,6 +374,7 @@ def test_it_shows_as_one_more_gateway_and_alone_makes_nobody_ready():
         ("gw:1", False, None),
         (AT, True, desk.http),
     ]
+    assert [s.credential for oms in view.omses for s in oms.sessions] == ["", "over HTTP, for cancels alone"]
     assert not view.ready
     assert f"no signed-in session to prime but over HTTP at {AT}, which can cancel and prove nothing" in view.missing
     desk.http_down()

@@ -419,3 +419,53 @@ async def test_without_the_option_nobody_is_asked(tmp_path):
         code, said = await check(house, online=False)
         assert (code, "online" in said) == (0, False)
         assert not names(house)
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------------
+
+
+def over_http_at(house, port=None):
+    house.oms["http"] = f"http://127.0.0.1:{port or house.sim.http.port}/AP"
+    house.write_config()
+
+
+async def test_http_is_looked_at_beside_the_gateways(tmp_path):
+    async with house_of(tmp_path, SimulatorOptions(http_port=0, dialect="v4"), oms={"dialect": "v4"}) as house:
+        over_http_at(house)
+        _, said = await check(house)
+        (oms,) = said["online"]["oms"]
+        assert (oms["http"]["state"], oms["http"]["version"], oms["http"]["dialect"]) == (
+            "signed in",
+            "4.3.65.1063",
+            "v4",
+        )
+        web = [r.name for r in house.sim.exchange.log.requests if r.session == 0]
+        assert web == ["Authenticate", "GetOMSVersion", "GetUserAccounts"]
+        _, text = await check(house, "--online")
+        assert f"OMS prime over HTTP at 127.0.0.1:{house.sim.http.port}/AP" in text
+
+
+async def test_http_that_is_not_reached_is_a_finding_and_the_gateway_is_looked_at_all_the_same(tmp_path):
+    async with house_of(tmp_path) as house:
+        over_http_at(house, port=9)
+        code, said = await check(house)
+        assert code == 1
+        (found,) = [f for f in said["online"]["findings"] if "/AP" in f]
+        assert found.startswith("OMS prime, 127.0.0.1:9/AP: not reached: the sign-in: no connection: ")
+        assert said["online"]["oms"][0]["gateways"][0]["state"] == "signed in"
+
+
+async def test_after_a_refusal_by_a_gateway_nobody_signs_in_over_http(tmp_path):
+    async with house_of(tmp_path, SimulatorOptions(http_port=0)) as house:
+        over_http_at(house)
+        (tmp_path / "prime.secret").write_text("not-the-secret")
+        _, said = await check(house)
+        assert said["online"]["oms"][0]["http"]["state"] == "not tried"
+        assert not [r for r in house.sim.exchange.log.requests if r.session == 0]
+
+
+async def test_a_server_over_http_whose_version_ignores_ids_of_our_cancels_is_a_finding(tmp_path):
+    async with house_of(tmp_path, SimulatorOptions(http_port=0, dialect="v4")) as house:
+        over_http_at(house)
+        _, said = await check(house)
+        assert len([f for f in said["online"]["findings"] if "/AP" in f and "Don't run with this" in f]) == 1
