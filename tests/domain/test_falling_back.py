@@ -9,8 +9,9 @@ from itertools import product
 
 import pytest
 
+from killswitch.domain.book import Call
 from killswitch.domain.dialects import Dialect, can_say
-from killswitch.domain.messages import Order
+from killswitch.domain.messages import Answer, AnswerKind, Order
 from killswitch.domain.paths import watching
 from killswitch.domain.scope import EVERY, Scope
 from tests.domain.opposite import BASE, Opposite
@@ -181,9 +182,11 @@ def test_orders_of_ones_own_go_though_those_of_others_may_not_be_cancelled_one_b
     mine = orders_in(world, scope(14, 37))
     world.run(lambda: world.cancelled() == mine, DEADLINE_S)
     assert world.view().state == "escalated"
+    tried = len(world.said("CancelOrder"))
     world.wait(20.0)
     assert world.cancelled() == mine
     assert world.view().orders_left == 250
+    assert len(world.said("CancelOrder")) - tried <= 10, "of those that were refused one at a time is tried again"
 
 
 def test_a_v2_server_that_wants_the_account_beside_the_order() -> None:
@@ -193,6 +196,20 @@ def test_a_v2_server_that_wants_the_account_beside_the_order() -> None:
     world.trip(scope(14))
     proven(world, scope(14))
     assert all(body["OrderId"] >= BASE for body in world.said("CancelOrder"))
+
+
+def test_another_trips_refusals_dont_put_off_when_all_is_tried_again() -> None:
+    world = Opposite(V2, faults=("error=20,times=always", "error=20,call=CancelOrder,times=always"))
+    world.connect()
+    world.trip(scope(EVERY, 37), "t2")
+    world.wait(1.0)
+    sweeper = world.switch._parts.sweeper
+    first = sweeper.trips["t2"].sweep.refused_at
+    assert first < world.now
+    answer = Answer(AnswerKind.REFUSED, "20", 20, "Not Authorized")
+    call = Call(10_000, "CancelAllOrders", "prime", 1, world.now, scope(14), cancels=True)
+    sweeper.refusals.refused(call, answer, world.now)
+    assert sweeper.trips["t2"].sweep.refused_at == first
 
 
 def test_two_trips_that_meet_dont_keep_each_other_from_trying_again() -> None:
