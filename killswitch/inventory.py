@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, assert_never
 
-from killswitch.domain import coverage
+from killswitch.domain import coverage, extras
 from killswitch.domain.scope import EVERY
 from killswitch.domain.settings import (
     DeadmanRule,
@@ -267,6 +267,7 @@ def _remarks(config: Config) -> Iterator[str]:
                 f"OMS {oms.name}: its accounts are discovered. A scope without an account is VERIFIED only where the "
                 "OMS lists all of them in that very sweep (GetAccounts, an operator's); check --online tries it."
             )
+    yield from extras.remarks(config.oms)
     if config.mqtt.brokers:
         for panic in config.panics:
             yield (
@@ -364,17 +365,17 @@ def render(inventory: Inventory) -> str:
             out += fields((f"account {account.account}", ", ".join(reaching) or "not covered"))
         if oms.http:
             out += fields(("over HTTP", f"{oms.http}: for cancels, where no gateway answers; it proves nothing"))
-        out += fields(("dialect", oms.dialect))
+        out += fields(("dialect", oms.dialect), ("proof", f"VERIFIED speaks of {oms.covers}"))
         allowed = "allowed" if oms.whole_oms else "not allowed (whole_oms)"
         out += fields(("whole OMS", f"a scope without account and user is {allowed}"))
-    out += ["", f"Findings: {len(inventory.findings)}" if inventory.findings else "No findings."]
-    for finding in inventory.findings:
-        out += textwrap.wrap(finding, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-    if inventory.remarks:
-        out += ["", "Good to know:"]
-    for remark in inventory.remarks:
-        out += textwrap.wrap(remark, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-    return "\n".join(out) + "\n"
+    head = f"Findings: {len(inventory.findings)}" if inventory.findings else "No findings."
+    known = ["", "Good to know:", *_bullets(inventory.remarks)] if inventory.remarks else []
+    return "\n".join([*out, "", head, *_bullets(inventory.findings), *known]) + "\n"
+
+
+def _bullets(sentences: Iterable[str]) -> Iterator[str]:
+    for sentence in sentences:
+        yield from textwrap.wrap(sentence, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def fields(*named: tuple[str, str]) -> list[str]:
@@ -388,7 +389,5 @@ def fields(*named: tuple[str, str]) -> list[str]:
 
 def render_mistakes(mistakes: tuple[str, ...]) -> str:
     """Mistakes as text for a terminal: one after the other, each with its place."""
-    out = [f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the configuration:"]
-    for mistake in mistakes:
-        out += textwrap.wrap(mistake, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-    return "\n".join(out) + "\n"
+    head = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the configuration:"
+    return "\n".join([head, *_bullets(mistakes)]) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from killswitch.domain import coverage, dialects
+from killswitch.domain import coverage, dialects, extras
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import ScopeTemplate, SilenceRule
 
@@ -34,6 +34,7 @@ class OmsLines:
     http: str
     whole_oms: bool
     dialect: str
+    covers: str  # what VERIFIED speaks of
     accounts: tuple[AccountLines, ...]
     uncovered: tuple[int, ...]
     discover: bool
@@ -48,6 +49,7 @@ def oms_lines(config: Config, oms: Oms) -> OmsLines:
         http="" if oms.http is None else oms.http.address,
         whole_oms=oms.whole_oms,
         dialect=dialects.in_words(oms.dialect),
+        covers=extras.covers(oms),
         accounts=accounts,
         uncovered=tuple(lines.account for lines in accounts if not lines.whole and not lines.partly),
         discover=oms.discover,

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from killswitch import online_extras
 from killswitch.adapters.mqtt_send import BrokerUnreachable
 from killswitch.adapters.mqtt_visit import NotLetIn, look
 from killswitch.adapters.oms_visit import NoAnswer, SignInRefused, Unreachable, Visit, visit
@@ -88,6 +89,7 @@ class OmsLooked:
     credential_accounts: list[int] | None = None
     all_accounts: list[int] | None = None
     accounts: list[AccountLooked] = field(default_factory=list)
+    beside: dict[str, str] = field(default_factory=dict)  # what is listed beside orders -> why it can't be, or ""
     unknown: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -246,6 +248,8 @@ async def _questions(oms: Oms, looked: OmsLooked, session: Visit) -> None:
     for account in looked.accounts[:LISTED_MAX]:
         frame = await ask(alphapoint.get_open_orders(oms.oms_id, account.account))
         _listed(account, frame, session)
+    version = next((gateway.version for gateway in looked.gateways if gateway.version), "")
+    await online_extras.look(oms, oms.dialect or dialect_of(version), ask, session.clean, looked.beside)
 
 
 def _listed(account: AccountLooked, frame: Frame | str, session: Visit) -> None:
@@ -276,6 +280,7 @@ def _judge(oms: Oms, looked: OmsLooked, online: Online) -> None:
             f"{who}: the gateway takes us for user {looked.user}, the configuration says {configured}."
         )
     _judge_permissions(who, oms, looked, online)
+    online.findings += online_extras.findings(oms.name, looked.beside)
     needing = [name for name in CANCELS if name in (looked.second_factor_calls or ())]
     if needing:
         online.findings.append(

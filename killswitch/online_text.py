@@ -68,6 +68,8 @@ def _oms(oms: OmsLooked) -> Iterator[str]:
         count = account.open_orders
         text = f"not listed: {account.why or 'not asked for'}" if count is None else counted(count, "open order")
         yield from _fields((f"account {account.account}", text))
+    for words, why in oms.beside.items():
+        yield from _fields((words, f"can't be listed: {why}" if why else "can be listed"))
     if len(oms.accounts) > LISTED_MAX:
         yield from _fields(("others", f"{len(oms.accounts) - LISTED_MAX} more accounts were not listed"))
 

@@ -222,6 +222,32 @@ def test_a_dialect_that_is_found_says_what_each_would_do(home):
     assert "v2, which is told account, user, instrument; v4, which is told account, instrument;" in text
 
 
+@pytest.mark.parametrize(
+    ("keys", "covers", "hidden"),
+    [
+        ((), "orders", "quotes and block trades out of its list of orders, and quotes and block_trades ask"),
+        (("quotes",), "orders, quotes", "block trades out of its list of orders, and block_trades asks"),
+        (("quotes", "block_trades"), "orders, quotes, block trades", ""),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["v4", "auto"])
+def test_it_is_said_what_verified_speaks_of_where_servers_hide_something(home, keys, covers, hidden, dialect):
+    asked = [("oms", 0, key, True) for key in keys]
+    found = inventory(home, ("oms", 0, "dialect", dialect), *asked)
+    assert found.oms[0].covers == covers
+    assert found.exit_code == 0
+    about = [remark for remark in found.remarks if "VERIFIED" in remark]
+    sentence = f"OMS prime: VERIFIED speaks of {covers} only: a v4 server leaves {hidden} for them when true."
+    assert about == ([sentence] if hidden else [])
+    costs = [remark for remark in found.remarks if "calls_per_minute = 400" in remark]
+    assert len(costs) == ("quotes" in keys)
+    assert f"VERIFIED speaks of {covers}" in render(found)
+
+
+def test_an_older_server_lists_all_of_it_among_its_orders_and_nothing_is_said(home):
+    assert inventory(home).remarks == (QOS,)
+
+
 def test_the_inventory_is_json_as_it_is(home):
     found = inventory(home)
     again = json.loads(json.dumps(asdict(found)))

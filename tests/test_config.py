@@ -472,7 +472,7 @@ ONE_BY_ONE = [
     (("rule", 0, "mode", True), f'{RULE}.mode: it must be "live" or "shadow"'),
     (("retry", "hedge_after_s", 1), "retry.hedge_after_s: unknown key"),
     (("oms", 0, "acounts", [1]), 'oms "prime".acounts: unknown key; did you mean accounts?'),
-    (("oms", 0, "quotes", False), 'oms "prime".quotes: unknown key'),
+    (("oms", 0, "quotes", 1), 'oms "prime".quotes: it must be true or false'),
     (("feed", 1, "topics", "a"), 'feed "var".topics: unknown key; did you mean topic?'),
     (("feed", 0, "topic", "a"), 'feed "positions".topic: unknown key'),
     (("feed", 1, "numeraire", "USD"), 'feed "var".numeraire: unknown key'),
@@ -862,6 +862,13 @@ def test_a_whole_oms_scope_is_accepted_where_the_permission_is_said(home):
         home, changed(("oms", 0, "whole_oms", True), ("panic", 0, "scope", {"oms": "prime", "account": "every"}))
     )
     assert config.panics[0].scope.whole
+
+
+def test_what_is_listed_for_proof_beside_orders_reaches_the_core(home):
+    (site,) = read(home, changed()).settings("b").sites
+    assert (site.quotes, site.block_trades) == (False, False)
+    (site,) = read(home, changed(("oms", 0, "quotes", True), ("oms", 0, "block_trades", True))).settings("b").sites
+    assert (site.quotes, site.block_trades) == (True, True)
 
 
 def test_a_template_does_not_carry_an_account_s_number_over_to_another_oms(home):

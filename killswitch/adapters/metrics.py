@@ -29,6 +29,7 @@ from killswitch.domain.messages import (
     Arrived,
     BadReading,
     Beat,
+    Beside,
     ButtonPressed,
     Called,
     CancelAllOrders,
@@ -53,9 +54,7 @@ from killswitch.domain.messages import (
     Moved,
     NamesTold,
     Noted,
-    OpenBlockTrades,
     OpenOrders,
-    OpenQuotes,
     Positions,
     PositionSeen,
     PriceSeen,
@@ -250,9 +249,9 @@ class Metrics:
                 self._sent(event.call, now)
             case Answered():
                 self._answered(event.call, event.answer.label, now)
-            case OpenQuotes() | OpenBlockTrades():
-                self._answered(event.call, "ok", now)
-            case OpenOrders() | Positions() | AccountsFound() | AccountsListed() | NamesTold() | Instruments():
+            case (
+                Beside() | OpenOrders() | Positions() | AccountsFound() | AccountsListed() | NamesTold() | Instruments()
+            ):
                 self._answered(event.call, "ok", now)
             case PriceSeen():
                 if event.call is not None:

@@ -15,6 +15,7 @@ from killswitch.domain.messages import (
     CancelQuote,
     Event,
     Instruments,
+    InstrumentsFound,
     ListAccounts,
     ListBlockTrades,
     ListInstruments,
@@ -39,6 +40,7 @@ from killswitch.wire.alphapoint_quotes import (
     cancel_quote,
     get_open_quotes,
     get_open_trade_reports,
+    read_instrument_ids,
     read_quote_cancelled,
     read_quotes,
     read_trade_reports,
@@ -113,7 +115,7 @@ def answer_to(call: Call, frame: Frame, session: int, wall: float) -> Event:
             told = read_quote_cancelled(frame)
         case ListPermissions() | ListSecondFactorCalls():
             told = names_told(call, frame, session, wall)
-        case ListQuotes() | ListBlockTrades():
+        case ListQuotes() | ListBlockTrades() | ListInstruments(inactive=True):
             told = _also_told(call, frame, session, wall)
         case ListUserAccounts() | ListAccounts() | SubscribeAccount():
             told = _census(call, frame, session, wall)
@@ -124,9 +126,19 @@ def answer_to(call: Call, frame: Frame, session: int, wall: float) -> Event:
     return told
 
 
-def _also_told(call: ListQuotes | ListBlockTrades, frame: Frame, session: int, wall: float) -> Event | Answer:
-    """What rests beside the orders."""
-    number, account = call.call, call.account
+def _also_told(
+    call: ListQuotes | ListBlockTrades | ListInstruments, frame: Frame, session: int, wall: float
+) -> Event | Answer:
+    """What rests beside the orders, and on which instruments it may."""
+    number = call.call
+    if isinstance(call, ListInstruments):
+        ids = read_instrument_ids(frame)
+        if isinstance(ids, Answer):
+            return ids
+        return InstrumentsFound(
+            wall=wall, call=number, session=session, instruments=ids.rows, unreadable=ids.unreadable
+        )
+    account = call.account
     if isinstance(call, ListQuotes):
         found = read_quotes(frame, account, call.instrument)
         if isinstance(found, Answer):

@@ -63,6 +63,8 @@ class Config:
                     oms_id=oms.oms_id,
                     dialect=oms.dialect,
                     discover=oms.discover,
+                    quotes=oms.quotes,
+                    block_trades=oms.block_trades,
                 )
                 for oms in self.oms
             ),

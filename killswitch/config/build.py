@@ -171,6 +171,8 @@ def oms(table: OmsTable, index: int, files: Files) -> Oms:
         whole_oms=table.whole_oms,
         calls_per_minute=table.calls_per_minute,
         contact=table.contact,
+        quotes=table.quotes,
+        block_trades=table.block_trades,
     )
 
 

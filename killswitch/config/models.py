@@ -84,6 +84,8 @@ class OmsTable(Table):
     whole_oms: v.Flag = False
     calls_per_minute: v.Count = 400
     contact: v.Text = ""
+    quotes: v.Flag = False
+    block_trades: v.Flag = False
 
 
 class ScopeTable(Table):

@@ -115,6 +115,8 @@ class Oms:
     whole_oms: bool
     calls_per_minute: int
     contact: str
+    quotes: bool = False
+    block_trades: bool = False
 
     @property
     def discover(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from killswitch.domain.budget import Budget
 from killswitch.domain.dialects import POOREST, Dialect, poorest
+from killswitch.domain.extras import Extras
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.sightings import Sightings
 from killswitch.domain.undo import Table
@@ -54,6 +55,7 @@ class Call:
     order_id: int | None = None
     cancels: bool = False
     fully: bool = False  # of a single cancel: it named the account too
+    extra: bool = False  # of a quote's side, whatever the call
     sent_at: float | None = None
     overdue: bool = False
     over_http: bool = False
@@ -98,6 +100,7 @@ class Book:
         self.calls: Table[int, Call] = Table(undo)
         self.listed: Table[tuple[str, int], Listed] = Table(undo)
         self.sightings = Sightings(undo)
+        self.extras = Extras(self, undo)
         self.users: Table[tuple[str, int], tuple[int, frozenset[int]]] = Table(undo)
         """(oms, user) -> the call that listed the user's accounts, and the accounts."""
         self.narrowed: Table[str, str] = Table(undo)
@@ -232,6 +235,7 @@ class Book:
         for of_account in (self.listed, self.users):
             of_account.drop(lambda key: key[0] == oms)
         self.sightings.forget(oms)
+        self.extras.forget(oms)
 
     def roster(self, oms: str) -> tuple[int, ...]:
         """The accounts that something is done for without a trip: those of a person's word, else what was found."""

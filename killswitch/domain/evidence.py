@@ -16,6 +16,7 @@ from killswitch.domain.undo import Table
 if TYPE_CHECKING:
     from killswitch.domain.book import Book, Listed
     from killswitch.domain.dialects import Dialect
+    from killswitch.domain.extras import Round
     from killswitch.domain.trips import Trip
     from killswitch.domain.undo import Undo
 
@@ -110,15 +111,40 @@ class Evidence:
         self._found[trip.id, account] = (listed.call, found)
         return found
 
+    def round(self, trip: Trip, accounts: tuple[int, ...], proving: frozenset[int]) -> list[tuple[int, Found]] | None:
+        """The scope's orders in the lists of the round under way; None while one of them lacks."""
+        founds: list[tuple[int, Found]] = []
+        for account in accounts:
+            listed = self._book.listed.get((trip.scope.oms, account))
+            if listed is None or not trip.sweep.counts(listed, proving):
+                return None
+            founds.append((account, self.find(trip, account, listed)))
+        return founds
+
+    def oldest(self, trip: Trip, accounts: tuple[int, ...], beside: Round) -> int:
+        """The number of the oldest call of the round under way."""
+        return min((beside.oldest, *(self._book.listed[trip.scope.oms, account].call for account in accounts)))
+
+    def calls_of_a_round(self, oms: str) -> int:
+        """How many calls list each latched account once, with what is listed beside its orders."""
+        accounts: set[int] = set()
+        each = 1
+        for trip in self.latched(oms):
+            accounts.update(self.accounts(trip)[0])
+            each = max(each, self._book.extras.calls_per_account(trip))
+        return each * len(accounts)
+
     def orders_left(self, trip: Trip) -> int | None:
-        """Orders in scope in the newest lists of this sweep; None before the first."""
+        """Orders in scope in the newest lists of this sweep, and what is listed beside them; None before the first."""
         counts = [
             self.find(trip, account, listed).count
             for account in self.accounts(trip)[0]
             if (listed := self._book.listed.get((trip.scope.oms, account))) is not None
             and listed.call >= trip.sweep.began_call
         ]
-        return sum(counts) if counts else (0 if trip.state is State.CONFIRMED else None)
+        if not counts:
+            return 0 if trip.state is State.CONFIRMED else None
+        return sum(counts) + self._book.extras.left(trip, self.accounts(trip)[0])
 
     def forget(self, trip: str) -> None:
         for key in self._found:

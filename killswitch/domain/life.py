@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, assert_never
 
+from killswitch.domain.extras import covers
 from killswitch.domain.messages import (
     AnnounceEvent,
     CauseAdded,
@@ -81,6 +82,7 @@ class Life:
             outcome,
             orders=tuple(order.order_id for order in left.orders if order.order_id is not None),
             unseen=tuple(account for account, _ in left.unseen),
+            covers=covers(self._parts.book.sites.get(trip.scope.oms)),
         )
         n = self._parts.outbox.record(body, wall)
         self._parts.stir.add(trip.scope.oms)
@@ -95,8 +97,8 @@ class Life:
                 self._parts.agenda.clear(("remind", trip.id))
                 self._parts.status.pop(f"why {trip.id}")
                 self._parts.trips[trip.id] = replace(trip, state=target, outcome=VERIFIED, confirmed_once=True)
-                text = f"{trip.scope.in_words()}: confirmed: VERIFIED, no orders left: {why}"
-                detail = {"outcome": VERIFIED}
+                text = f"{trip.scope.in_words()}: confirmed: VERIFIED, no {body.covers} left: {why}"
+                detail = {"outcome": VERIFIED, "covers": body.covers}
                 self._parts.outbox.event("confirmed", text, wall, trip=trip.id, detail=detail, n=n)
             case State.ESCALATED:
                 trip = replace(trip, state=target, outcome=outcome)

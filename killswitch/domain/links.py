@@ -64,6 +64,8 @@ class Links:
         self._parts.outbox.put(AnnounceEvent("session_up", f"{event.oms}: signed in at {event.gateway}", event.wall))
         # It carried nothing yet: what is latched is cancelled on it without waiting.
         self._parts.sweeper.lanes.hurry(event.oms)
+        if not self._parts.sweeper.evidence.latched(event.oms):  # else its sweeps look, after their cancels
+            self._parts.sweeper.extra.probe(self._parts.book.sessions[event.session], now)
         self._alarms.watched(event, now)
         self._parts.stir.add(event.oms)
         if self._watches(event.session, event.oms):

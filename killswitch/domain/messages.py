@@ -203,11 +203,17 @@ class OpenOrders(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenQuotes(Event):
-    """The answer to ListQuotes: the sides that stand, bid before ask. `unreadable`: sides that may stand."""
+class Beside(Event):
+    """An answer that tells of what rests beside orders. It is for proofs: no rule reads it."""
 
     call: int
     session: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenQuotes(Beside):
+    """The answer to ListQuotes: the sides that stand, bid before ask. `unreadable`: sides that may stand."""
+
     account: int
     instrument: int
     orders: tuple[Order, ...]
@@ -215,11 +221,9 @@ class OpenQuotes(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenBlockTrades(Event):
+class OpenBlockTrades(Beside):
     """The answer to ListBlockTrades: reports that are open. `unreadable` rows as in OpenOrders."""
 
-    call: int
-    session: int
     account: int
     orders: tuple[Order, ...]
     unreadable: int = 0
@@ -251,6 +255,14 @@ class AccountsListed(Event):
     session: int
     accounts: tuple[int, ...]
     rows: int
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstrumentsFound(Beside):
+    """The answer to ListInstruments with `inactive`: ids. `unreadable` rows may be more of them."""
+
+    instruments: tuple[int, ...]
     unreadable: int = 0
 
 
@@ -794,7 +806,9 @@ class ListPositions:
 
 @dataclass(frozen=True, slots=True)
 class ListInstruments:
-    """GetInstruments: all of the OMS. Answered by Instruments. `inactive`: those that are switched off too."""
+    """GetInstruments of the OMS, answered by Instruments; with `inactive` all of them, switched off or not, answered
+    by InstrumentsFound, which rules don't see.
+    """
 
     call: int
     session: int
@@ -1159,6 +1173,7 @@ class Moved:
     outcome: str | None = None
     orders: tuple[int, ...] = ()
     unseen: tuple[int, ...] = ()
+    covers: str = "orders"  # what the outcome speaks of
 
 
 @dataclass(frozen=True, slots=True)
@@ -1186,6 +1201,7 @@ class Looked:
     digest: str
     orders: tuple[int, ...] | None
     unreadable: int = 0
+    name: str = "GetOpenOrders"  # the call
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain import coverage, paths
+from killswitch.domain.extras import covers
 from killswitch.domain.messages import (
     AnnounceState,
     AnnounceTrip,
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from killswitch.domain.settings import Settings, Site
 
 
+LISTED: Final = "orders"
+"""What a shadow trip's look is about: quotes and block trades are listed for proof alone."""
 CAUSES_MAX: Final = 100
 """So many causes of a trip are shown, of the rest there is a number: a limit that thousands of series are past must
 not make each announcement a megabyte.
 """
-COVERS: Final = "orders"
-"""What VERIFIED speaks of: quotes and block trades are not listed."""
 
 
 class Picture:
@@ -56,7 +57,8 @@ class Picture:
         narrowed = [why for oms, why in self._parts.book.narrowed.items() if oms in self._parts.book.sites]
         shares = [(site.name, self._parts.book.budget.share(site.name)) for site in self._parts.settings.sites]
         limited = [f"OMS {oms} limits our calls: lists leave at {s:.1%} of their pace" for oms, s in shares if s < 1]
-        return (*notes_of(self._parts.settings, len(self._parts.trips)), *narrowed, *limited, *self._notes)
+        hidden = self._parts.book.extras.notes()
+        return (*notes_of(self._parts.settings, len(self._parts.trips)), *narrowed, *limited, *hidden, *self._notes)
 
     def view(self, now: float) -> View:
         """All that can be seen from outside, as it is at `now`."""
@@ -78,7 +80,7 @@ class Picture:
             ready=not missing,
             missing=missing,
             notes=self.notes,
-            shadows=tuple(view_of(shadow, COVERS) for shadow in self._parts.shadows.values()),
+            shadows=tuple(view_of(shadow, LISTED) for shadow in self._parts.shadows.values()),
             mode=self._parts.settings.mode,
         )
 
@@ -89,7 +91,8 @@ class Picture:
         for trip in self._parts.trips.values():
             away = paths.watching(self._parts.book, trip.scope.oms) is None
             why = self._parts.status.get(f"why {trip.id}")
-            basis = (trip, self._parts.repeats.get(trip.id), why, away, self._lists(trip))
+            beside = self._parts.book.extras.version(trip.scope.oms), self._parts.book.sites.get(trip.scope.oms)
+            basis = (trip, self._parts.repeats.get(trip.id), why, away, self._lists(trip), beside)
             if self._bases.get(trip.id) == basis:
                 continue  # most of many trips: their view need not be made to know that it is the same
             self._bases[trip.id] = basis
@@ -101,7 +104,7 @@ class Picture:
         shadows = self._parts.shadows.values()
         for shadow in shadows:
             if self._bases.get(shadow.id) != (shadow,):
-                before, view = self._views.get(shadow.id), view_of(shadow, COVERS)
+                before, view = self._views.get(shadow.id), view_of(shadow, LISTED)
                 self._bases[shadow.id] = (shadow,)
                 self._views[shadow.id] = view
                 if before != view:
@@ -143,7 +146,7 @@ class Picture:
             calls=trip.calls,
             orders_left=self._parts.sweeper.evidence.orders_left(trip),
             outcome=VERIFIED if proven else trip.outcome,
-            covers=COVERS,
+            covers=covers(self._parts.book.sites.get(trip.scope.oms)),
             verified_wall=trip.verified_wall,
             accounts_looked_at=looked,
             accounts_unseen=tuple(account for account, _ in unseen),

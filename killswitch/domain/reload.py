@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from killswitch.domain.extras import kinds_of
 from killswitch.domain.messages import ChangeOver, Noted, Reconfigured, Reloaded, ReloadFailed
 from killswitch.domain.scope import EVERY
 from killswitch.domain.watch.plan import Wanted
@@ -98,6 +99,7 @@ class Reload:
             if site.name not in there:
                 self._links.forget(site.name, now, wall)
                 continue
+            self._parts.sweeper.extra.configured(site.name, kinds_of(site), now)
             if there[site.name].discover:
                 # What a person's word had is still there until the OMS itself has told.
                 self._parts.sweeper.gathering.met(site.name, site.accounts, now)

@@ -54,7 +54,10 @@ class Remains:
         for account in self._evidence.accounts(trip)[0]:
             listed = self._book.listed.get((oms, account))
             number, why = self._failed.get((oms, account)) or (0, "not listed yet")
-            if not away and listed is not None and max(trip.sweep.began_call, number) <= listed.call:
+            beside = self._book.extras.unseen(trip, account)
+            if beside and not away:
+                unseen.append((account, beside))
+            elif not away and listed is not None and max(trip.sweep.began_call, number) <= listed.call:
                 seen.append(account)
             else:
                 unseen.append((account, away or why))
@@ -70,6 +73,10 @@ class Remains:
             if listed is None or listed.call < trip.sweep.began_call:
                 continue
             found = self._evidence.find(trip, account, listed)
+            count += len(found.sure) + len(found.maybe)
+            unreadable += found.unreadable
+            orders.extend(islice(chain(found.sure, found.maybe), at_most - len(orders)))
+        for found in self._book.extras.seen(trip, accounts):
             count += len(found.sure) + len(found.maybe)
             unreadable += found.unreadable
             orders.extend(islice(chain(found.sure, found.maybe), at_most - len(orders)))

@@ -259,6 +259,8 @@ class Site:
     oms_id: int = 0
     dialect: Dialect | None = Dialect.V2
     discover: bool = False
+    quotes: bool = False  # listed too, for proof
+    block_trades: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

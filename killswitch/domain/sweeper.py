@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.enumerations import Enumerations
 from killswitch.domain.evidence import Evidence
+from killswitch.domain.extra_looks import ExtraLooks
 from killswitch.domain.gathering import Gathering
 from killswitch.domain.lanes import Lanes
 from killswitch.domain.last_resort import LastResort
@@ -42,8 +43,6 @@ BLIND_AFTER_GUARDS: Final = 3
 REFUSED_AGAIN_S: Final = 5.0
 """Where every call was refused, all of it is tried again at this pace: a permission may come back."""
 GHOSTS_MAX: Final = 50
-EVIDENCE: Final = ("GetOpenOrders", "GetUserAccounts")
-"""Lists that a sweep rests on: one that comes late is still waited for."""
 
 
 class Sweeper:
@@ -71,6 +70,7 @@ class Sweeper:
         self.remains = Remains(book, self.evidence, undo)
         self.wider = Wider(book, outbox, undo)
         self.gathering = Gathering(book, trips, self.evidence, agenda, self.changes)
+        self.extra = ExtraLooks(self, undo, standing)
         self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
     def fresh(self, now: float, *, keep: Sweep | None = None) -> Sweep:
@@ -90,10 +90,7 @@ class Sweeper:
 
     def guard_every_s(self, oms: str) -> float:
         """The guard's real interval: every latched account once, within the budget, and at twice a round's time."""
-        accounts: set[int] = set()
-        for trip in self.evidence.latched(oms):
-            accounts.update(self.evidence.accounts(trip)[0])
-        by_budget = len(accounts) / (GUARD_SHARE * self.book.calls_per_s(oms))
+        by_budget = self.evidence.calls_of_a_round(oms) / (GUARD_SHARE * self.book.calls_per_s(oms))
         # A round that takes long, on a slow link or a starved machine, must not chase its own tail.
         by_time = min(2 * (self._took.get(oms) or 0.0), self._standing.retry.list_timeout_s)
         return max(self._standing.confirm.guard_every_s, by_budget, by_time)
@@ -126,7 +123,9 @@ class Sweeper:
             self._cancel_answered(call, event.answer, now)
         elif call.name == "GetUserAccounts":
             self.enumerations.lost(call) if event.answer.limited else self.enumerations.settled(call)
-        elif call.name == "GetOpenOrders":
+        elif call.name != "GetOpenOrders":
+            self.extra.answered(call, event.answer, now, event.wall)
+        else:
             self._list_failed(call, now, event.answer.text or f"answer {event.answer.label}")
             if event.answer.kind is AnswerKind.REFUSED:
                 self._escalate(call.scope, f"account {call.scope.account} can't be listed: {event.answer.text}")
@@ -176,6 +175,7 @@ class Sweeper:
         if call.name == "GetUserAccounts":
             self.enumerations.lost(call)
         if not call.cancels:
+            self.extra.lost(call)
             self._list_failed(call, now, why)
             return call.oms
         self.witness.called(call, "lost", why, wall=wall)
@@ -189,7 +189,7 @@ class Sweeper:
         call = self.book.calls.get(number)
         if call is None or call.overdue:
             return None
-        if call.cancels or call.name in EVIDENCE:
+        if call.cancels or self.extra.is_waited_for(call):
             self.book.calls[number] = replace(call, overdue=True)
         else:
             self.book.end(number)  # a late answer needs no call to be read, and there may never be one
@@ -197,8 +197,8 @@ class Sweeper:
         if not call.cancels:
             if call.name == "GetUserAccounts":
                 self.enumerations.settled(call)
-            else:
-                self._list_failed(call, now, "no answer in time")
+            self.extra.timed_out(call, now, wall)
+            self._list_failed(call, now, "no answer in time")
             return call.oms
         if call.sent_at is None:
             # The socket takes nothing: drop it there, else a storm of old cancels leaves at once later.
@@ -273,26 +273,25 @@ class Sweeper:
         if not accounts:  # none is known yet: there is nothing to prove by
             self.trips[trip.id] = replace(trip, outcome=UNKNOWN)
             return
-        plan = self.evidence.plan(trip).calls
-        proving = sweep.proving(self.book.sessions, plan)
-        founds: list[tuple[int, Found]] = []
-        for account in accounts:
-            listed = self.book.listed.get((scope.oms, account))
-            if listed is None or not sweep.counts(listed, proving):
-                return
-            founds.append((account, self.evidence.find(trip, account, listed)))
-        count = sum(found.count for _, found in founds)
-        if not count and any(self.book.listed[scope.oms, a].call < sweep.sighted for a, _ in founds):
+        proving = self.evidence.proving(trip)
+        if (founds := self.evidence.round(trip, accounts, proving)) is None:
+            return
+        count, beside = sum(f.count for _, f in founds), self.book.extras.round(trip, accounts, proving, now)
+        if not count and beside.lacks:
+            return
+        if not count and not beside.count and self.evidence.oldest(trip, accounts, beside) < sweep.sighted:
             # One list of this round showed an order and was asked again since: no round in a row is empty yet.
             self.trips[trip.id] = replace(trip, sweep=replace(sweep, mark=max(sweep.mark, sweep.sighted), empties=0))
             return
         sweep = replace(sweep, rounds=sweep.rounds + 1, round_ended_at=now)
-        asked = [listed.asked_at for a in accounts if (listed := self.book.listed.get((scope.oms, a))) is not None]
-        self._took[scope.oms] = now - min(asked, default=now)
-        if count:
-            self._full_round(replace(trip, sweep=sweep), founds, session, now)
+        self._took[scope.oms] = now - min((self.book.listed[scope.oms, a].asked_at for a in accounts), default=now)
+        if count or beside.count:
+            self.trips[trip.id] = replace(trip, sweep=sweep)
+            if count:
+                self._full_round(self.trips[trip.id], founds, session, now)
+            self.extra.stays(self.trips[trip.id], beside, session, now, orders=count > 0)
             return
-        complete = complete and (not self.evidence.asks_for_users(trip) or sweep.users_settled)
+        complete = complete and not beside.why and (not self.evidence.asks_for_users(trip) or sweep.users_settled)
         # A round over accounts that may not be all is a look, and no part of the proof.
         empties = sweep.empties + 1 if complete else 0
         sweep = replace(sweep, empties=empties, previous=None, fruitless=0)
@@ -304,12 +303,12 @@ class Sweeper:
             wait = self._standing.confirm.settle_s
         else:
             wait = self.lanes.backoff(sweep.waits)
-            sweep = replace(sweep, waits=sweep.waits + 1)
-        sweep = replace(sweep, not_before=now + wait, waits=0 if complete else sweep.waits)
+        sweep = replace(sweep, not_before=now + wait, waits=0 if complete else sweep.waits + 1)
         outcome = trip.outcome if complete else UNKNOWN
         self.trips[trip.id] = replace(trip, sweep=sweep, verified_wall=wall, outcome=outcome)
+        self.extra.tell(trip, beside)
         if proven and trip.state is not State.CONFIRMED:
-            self.lanes.calm(plan)
+            self.lanes.calm(self.evidence.plan(trip).calls)
             self.changes.append((trip.id, Input.PROVEN, f"{sweep.empties} empty rounds in a row"))
 
     def _full_round(self, trip: Trip, founds: list[tuple[int, Found]], session: Session, now: float) -> None:
@@ -373,10 +372,8 @@ class Sweeper:
             proving = self.evidence.proving(trip)
             if session.number not in proving or self.lanes.busy(trip.scope):
                 continue  # the cancel first: its answer, or its time-out, brings us back here
-            for account in accounts:
-                if self.evidence.has_list(trip, account, proving):
-                    continue
-                keep = 0.0 if trip.state is not State.CONFIRMED else 0.2
+            keep = 0.0 if trip.state is not State.CONFIRMED else 0.2
+            for account in [a for a in accounts if not self.evidence.has_list(trip, a, proving)]:
                 if not self.book.may_call(session.oms, now, keep):
                     again_at = self.book.call_again_at(session.oms, now, keep)
                     self.agenda.set(("look", trip.id), again_at)
@@ -385,6 +382,8 @@ class Sweeper:
                 call = self.book.new_call(session, "GetOpenOrders", look, now)
                 self.outbox.put(ListOpenOrders(call.number, session.number, session.oms, account))
                 self.agenda.set(("call", call.number), now + self._standing.retry.list_timeout_s)
+            else:
+                self.extra.ask(trip, session, now, keep)
 
     def _cancel_answered(self, call: Call, answer: Answer, now: float) -> None:
         match answer.kind:
@@ -398,8 +397,9 @@ class Sweeper:
 
     def _refused(self, call: Call, answer: Answer, now: float) -> None:
         """The same call again is no use: it is narrowed, and people are told."""
-        self.refusals.refused(call, answer, now)
-        self.lanes.not_received(call)
+        if not call.extra:
+            self.refusals.refused(call, answer, now)
+            self.lanes.not_received(call)
         self._escalate(call.scope, f"{call.name} for {call.scope.in_words()} was refused: {answer.text}")
 
     def _escalate(self, scope: Scope, why: str) -> None:

@@ -21,6 +21,7 @@ from killswitch.domain.messages import (
     Answered,
     BadReading,
     Beat,
+    Beside,
     BrokerDown,
     BrokerUp,
     ButtonPressed,
@@ -75,10 +76,7 @@ from killswitch.domain.picture import Picture
 from killswitch.domain.reload import Reload
 from killswitch.domain.scope import Scope
 from killswitch.domain.tickers import Tickers
-from killswitch.domain.trips import (
-    Input,
-    State,
-)
+from killswitch.domain.trips import Input, State
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -263,8 +261,10 @@ class KillSwitch:
         self._census.failed(call, why, now)
 
     def _dispatch_market(self, event: Event, now: float) -> None:
-        """Events of an OMS that mean something to rules only."""
+        """Events of an OMS that mean something to rules only, or to proofs only: no rule reads quotes."""
         match event:
+            case Beside():
+                self._parts.stir_up(self._parts.sweeper.extra.heard(event, now))
             case Positions():
                 self._call_over(event.call, event.session)
             case Instruments():
@@ -386,7 +386,7 @@ class KillSwitch:
                 self._parts.desk.set_aside(event.id, event.via, event.token, event.wall)
             case OpenOrders() | AccountsFound() | AccountsListed() | Positions() | Instruments() | Answered():
                 self._ask_again(event.call, now)
-            case PriceSeen(call=int(number)):
+            case PriceSeen(call=int(number)) | Beside(call=number):
                 self._ask_again(number, now)
             case _:
                 pass

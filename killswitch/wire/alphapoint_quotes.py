@@ -14,7 +14,7 @@ import msgspec
 
 from killswitch.domain.messages import Answer, AnswerKind, Order
 from killswitch.wire.alphapoint import ID_MAX, Request
-from killswitch.wire.alphapoint_fields import Fields, as_decimal, load
+from killswitch.wire.alphapoint_fields import Fields, as_decimal, as_id, load
 from killswitch.wire.alphapoint_replies import (
     Rows,
     answer_within,
@@ -23,6 +23,7 @@ from killswitch.wire.alphapoint_replies import (
     read_ended,
     read_open_orders,
     read_order,
+    read_rows,
 )
 from killswitch.wire.frame import FrameType, ProtocolError
 
@@ -124,3 +125,8 @@ def _side(fields: Fields, account: int, instrument: int) -> Order | bool | None:
 def read_trade_reports(frame: Frame, account: int) -> Rows[Order] | Answer:
     """GetOpenTradeReports of `account`: whatever stands there, read as the rows of GetOpenOrders are."""
     return read_open_orders(frame, account)
+
+
+def read_instrument_ids(frame: Frame) -> Rows[int] | Answer:
+    """GetInstruments: the ids alone. Never raises."""
+    return read_rows(frame, lambda fields: as_id(fields.get("instrumentid")) or False)

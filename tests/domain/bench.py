@@ -61,6 +61,8 @@ def order(order_id: int, account: int = 14, instrument: int | None = 25, user: i
 class Bench:
     """`orders`: the exchange's table. `answers`: what to say to the next cancels, else OK."""
 
+    served = ASKED
+
     def __init__(self, settings: Settings = SETTINGS, restored: Restored | None = None, now: float = 100.0) -> None:
         self.now = now
         self.switch = KillSwitch(settings, restored or Restored(), now)
@@ -83,7 +85,7 @@ class Bench:
                 assert not isinstance(action.body, SetAside), action.body.traceback
                 self.records.append(action)
         self.actions += actions
-        self.waiting += [a for a in actions if isinstance(a, ASKED)]
+        self.waiting += [a for a in actions if isinstance(a, self.served)]
         if self.journal_works and any(isinstance(a, Record) for a in actions):
             more = self.tell(Journalled(wall=self.wall, n=self.records[-1].n))
             return actions + more

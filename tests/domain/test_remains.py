@@ -190,7 +190,7 @@ def test_what_is_verified_says_so_in_its_events_and_at_its_reset() -> None:
     bench = confirmed()
     (said,) = events(bench, "confirmed")
     assert said.text.endswith("confirmed: VERIFIED, no orders left: 2 empty rounds in a row")
-    assert said.detail == {"outcome": "VERIFIED"}
+    assert said.detail == {"outcome": "VERIFIED", "covers": "orders"}
     bench.working(order(77))
     (again,) = events(bench, "sweeping")
     assert "RESIDUAL, swept again: order 77 by user 37 of account 14 works" in again.text
