@@ -189,6 +189,30 @@ def test_a_list_from_before_the_last_cancel_proves_nothing():
     assert bench.quotes == {}
 
 
+def test_a_list_that_is_too_old_to_prove_anything_can_still_show_a_quote():
+    bench = QuoteBench()
+    bench.connect()
+    bench.trip(scope(account=14))
+    while not any(isinstance(a, ListQuotes) and a.instrument == 26 for a in bench.waiting):
+        assert bench.step() or bench.tick() is None
+    held = next(a for a in bench.waiting if isinstance(a, ListQuotes) and a.instrument == 26)
+    bench.waiting.remove(held)
+    bench.trip(scope(account=14), "t2")  # what was asked before its cancel is void
+
+    def empties() -> int:
+        return bench.switch._parts.trips["t1"].sweep.empties
+
+    while empties() == 0:
+        if bench.step() is None:
+            bench.tick()
+    assert bench.state() == "sweeping"
+    side = Order(14, 501, 26, None)
+    where = {"account": 14, "instrument": 26}
+    bench.tell(OpenQuotes(wall=bench.wall, call=held.call, session=held.session, orders=(side,), **where))
+    assert empties() == 0
+    bench.settle()
+
+
 def test_a_late_quote_is_seen_by_the_guard_named_and_swept():
     bench = proven()
     bench.quote(501)
@@ -196,6 +220,7 @@ def test_a_late_quote_is_seen_by_the_guard_named_and_swept():
     bench.settle()
     assert bench.quotes == {}
     assert [body.orders for body in bench.bodies(Arrived)] == [(501, 502)]
+    assert [body.input for body in bench.bodies(Moved)] == ["proven", "sighted", "proven"]
     assert any("501" in text for text in events(bench, "late_arrival"))
 
 
