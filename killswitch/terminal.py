@@ -237,7 +237,7 @@ def _trip(trip: Said) -> Iterator[str]:
     left = orders_left(trip.get("orders_left"), trip.get("outcome"))
     yield wrapped(
         f"tripped {_text(trip, 'tripped_at')} by {_text(trip, 'by')}; calls {trip.get('calls')}, {left}; "
-        f"verified {trip.get('verified_at') or 'never'}",
+        f"verified {trip.get('verified_at') or 'never'}; covers {trip.get('covers') or 'orders'}",
         "    ",
         "  ",
     )

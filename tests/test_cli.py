@@ -488,6 +488,7 @@ async def test_a_trip_is_watched_until_verified_shown_by_status_and_reset(desk):
         code, out, _ = await home.arun("status")
         assert code == 0
         assert f"{trip}: confirmed, VERIFIED" in out
+        assert "; covers orders" in " ".join(out.split())
         assert "Daemon ks-a: confirmed, ready" in out
         assert max(map(len, out.splitlines())) <= 80
         code, out, _ = await home.arun("status", "--json")
