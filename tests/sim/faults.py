@@ -36,6 +36,7 @@ FAULTS = {
     "gateway switched": 0.05,
     "gateway upgraded": 0.02,  # another version at the next sign-in, where the dialect is found there
     "version untold": 0.3,
+    "gateways away": 0.02,  # all of an OMS, for a while; it can be reached over HTTP, where that is configured
     "deaf gateway": 0.03,  # takes calls, and does nothing about them
     "token expired": 0.02,
     "rate limit": 0.02,
@@ -75,8 +76,13 @@ FAULTS = {
 
 SURE = 0.95
 
-KINDS = (*(f"code {code}" for code in (20, 100, 101, 102, 104, 106, 107)), "code unknown", "bare text")
-"""What an error code, a refusal or a refused list was."""
+KINDS = (
+    "cancel over HTTP",
+    *(f"code {code}" for code in (20, 100, 101, 102, 104, 106, 107)),
+    "code unknown",
+    "bare text",
+)
+"""What an error code, a refusal or a refused list was; and a cancel that had to go over HTTP."""
 
 
 class Faults:

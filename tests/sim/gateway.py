@@ -60,7 +60,7 @@ REFUSED = (
 )
 AGAIN = Answer(AnswerKind.RECEIVED, "909", 909, "Already Subscribed.")
 ABSENT = Answer(AnswerKind.ABSENT, "104", 104, "Resource Not Found")
-TOO_MANY = Answer(AnswerKind.UNCLEAR, "other", text="TOO MANY REQUESTS")
+TOO_MANY = Answer(AnswerKind.UNCLEAR, "other", text="TOO MANY REQUESTS", limited=True)
 SECOND_FACTOR = Answer(AnswerKind.REFUSED, "other", text="This endpoint requires 2FACode along with the payload")
 CUT_OFF = Answer(AnswerKind.UNCLEAR, "other", text="no JSON")
 

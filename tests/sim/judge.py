@@ -20,6 +20,8 @@ from killswitch.domain.messages import (
     CancelAllOrders,
     CancelOrder,
     CauseAdded,
+    HttpDown,
+    HttpUp,
     ListInstruments,
     ListOpenOrders,
     ListPositions,
@@ -127,6 +129,7 @@ class Life:
     enumerated: set[tuple[str, int]] = field(default_factory=set)  # users
     refused: bool = False
     times: dict[object, deque[float]] = field(default_factory=dict)  # of each cancel, the last ones
+    http: dict[int, tuple[str, str]] = field(default_factory=dict)  # as `spoken`
     spoken: dict[int, tuple[str, str]] = field(default_factory=dict)  # live sessions: OMS, and what is said on them
 
     def signed_in(self, event: SessionUp) -> None:
@@ -138,9 +141,10 @@ class Life:
                 self.spoken[number] = (oms, age)
         self.spoken[event.session] = (event.oms, age)
 
-    def sayable(self, scope: Scope) -> bool:
-        """One call can say this on every session."""
-        return all(heeds(age, of(scope)) for oms, age in self.spoken.values() if oms == scope.oms)
+    def sayable(self, scope: Scope, *, over_http: bool = False) -> bool:
+        """One call can say this on every session; `over_http`: over HTTP too."""
+        spoken = [*self.spoken.values(), *(self.http.values() if over_http else ())]
+        return all(heeds(age, of(scope)) for oms, age in spoken if oms == scope.oms)
 
 
 class Judge:
@@ -220,6 +224,10 @@ class Judge:
                 life.signed_in(event)
             case SessionDown():
                 life.spoken.pop(event.session, None)
+            case HttpUp():
+                life.http[event.session] = (event.oms, event.dialect.value)
+            case HttpDown():
+                life.http.pop(event.session, None)
             case Lost():
                 life.unanswered.pop(event.call, None)
             case _:

@@ -13,6 +13,9 @@ from killswitch.domain.dialects import POOREST, Dialect
 from killswitch.domain.messages import (
     CancelAllOrders,
     CancelOrder,
+    HttpDown,
+    HttpUp,
+    LinkFailed,
     Lost,
     Sent,
     SessionDown,
@@ -23,7 +26,7 @@ from tests.sim.gateway import Connection, Gateway
 
 if TYPE_CHECKING:
     from killswitch.domain.messages import Event
-    from tests.sim.exchange import Exchange
+    from tests.sim.exchange import Exchange, Resting
     from tests.sim.gateway import Call
     from tests.sim.world import World
 
@@ -48,7 +51,7 @@ class Link(Gateway):
         self.configured = Dialect(age) if configured else None
         self.tells = tells
         self.attempt = 0
-        self.locked_until = 0.0
+        self.locked_until = self.away_until = 0.0
 
     def connect_in(self, delay: float) -> None:
         self.attempt += 1
@@ -62,6 +65,10 @@ class Link(Gateway):
         if attempt != self.attempt or self.connection is not None or not world.running:
             return
         oms = self.exchange.oms
+        if world.now < self.away_until:
+            world.post(LinkFailed(wall=world.wall, oms=oms, gateway=self.gateway, why="connection refused"))
+            self.connect_in(world.rng.uniform(0.05, 0.3))
+            return
         if self.hit("sign-in locked"):
             self.locked_until = world.now + world.rng.uniform(1.0, 5.0)
         locked = world.now < self.locked_until and not world.faults.over
@@ -73,8 +80,15 @@ class Link(Gateway):
         world.sessions += 1
         dialect = POOREST if self.configured is None and self.hit("version untold") else self.speaks()
         self.connection = Connection(world.sessions, dialect)
-        up = SessionUp(wall=world.wall, oms=oms, gateway=self.gateway, session=world.sessions, dialect=dialect)
-        world.post(up)
+        world.post(self._up(world.sessions, dialect))
+
+    def _up(self, session: int, dialect: Dialect) -> Event:
+        oms, wall = self.exchange.oms, self.world.wall
+        return SessionUp(wall=wall, oms=oms, gateway=self.gateway, session=session, dialect=dialect)
+
+    def _down(self, session: int, why: str) -> Event:
+        oms, wall = self.exchange.oms, self.world.wall
+        return SessionDown(wall=wall, oms=oms, gateway=self.gateway, session=session, why=why)
 
     def speaks(self) -> Dialect:
         """What the server's version says, where no person does; the poorest where it says none."""
@@ -144,8 +158,7 @@ class Link(Gateway):
         self._end(held)
         for number in sorted(held.pending):
             self.world.post(self._lost(number, held.session, why))
-        wall, oms = self.world.wall, self.exchange.oms
-        self.world.post(SessionDown(wall=wall, oms=oms, gateway=self.gateway, session=held.session, why=why))
+        self.world.post(self._down(held.session, why))
         self.connect_in(back_in)
 
     def vanish(self) -> None:
@@ -157,3 +170,27 @@ class Link(Gateway):
     def _end(self, held: Connection) -> None:
         held.alive = False
         self.connection = None
+
+
+class HttpLink(Link):
+    """The way over HTTP: it takes cancels, tells of nothing, and lists nothing."""
+
+    def _up(self, session: int, dialect: Dialect) -> Event:
+        oms, wall = self.exchange.oms, self.world.wall
+        return HttpUp(wall=wall, oms=oms, gateway=self.gateway, session=session, dialect=dialect)
+
+    def _down(self, session: int, why: str) -> Event:
+        oms, wall = self.exchange.oms, self.world.wall
+        return HttpDown(wall=wall, oms=oms, gateway=self.gateway, session=session, why=why)
+
+    def submit(self, call: Call) -> None:
+        if not isinstance(call, CancelAllOrders | CancelOrder):
+            self.world.judge.broken(f"{call} is asked over HTTP")
+        super().submit(call)
+
+    def order_event(self, order: Resting, state: str | None) -> None:
+        """Nobody tells of anything here."""
+
+    def _arrive(self, held: Connection, call: Call, body: str) -> None:
+        self.world.faults.note("cancel over HTTP")
+        super()._arrive(held, call, body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from killswitch.domain.messages import ClockStepped
+from tests.sim.link import HttpLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ class Trouble:
             "silent gateway": self._silence,
             "gateway switched": self._switch,
             "gateway upgraded": self._upgrade,
+            "gateways away": self._go_away,
             "deaf gateway": self._deafen,
             "token expired": self._expire,
             "rate limit": self._limit,
@@ -51,7 +53,7 @@ class Trouble:
     def end(self) -> None:
         """Nothing of it lasts into the calm."""
         for link in self.world.links:
-            link.deaf_until = link.limited_until = link.strict_until = link.locked_until = 0.0
+            link.deaf_until = link.limited_until = link.strict_until = link.locked_until = link.away_until = 0.0
             held = link.connection
             if held is not None and (held.silent or held.expired):
                 link.go_down("no answer", 0.1)
@@ -86,7 +88,11 @@ class Trouble:
     def _switch(self) -> bool:
         """The session that does the work goes, in a sweep, while another one stands."""
         oms = self.world.rng.choice(sorted(self.world.exchanges))
-        up = [link for link in self.world.links if link.exchange.oms == oms and link.connection is not None]
+        up = [
+            link
+            for link in self.world.links
+            if link.exchange.oms == oms and link.connection is not None and not isinstance(link, HttpLink)
+        ]
         sweeping = any(
             state != "confirmed" and self.world.judge.latched[trip].oms == oms
             for trip, state in self.world.judge.states.items()
@@ -106,6 +112,15 @@ class Trouble:
         beside = [other for other in self.world.links if other.exchange is link.exchange]
         for each in beside if self.world.rng.random() < 0.5 else [link]:
             each.upgrade(age)
+        return True
+
+    def _go_away(self) -> bool:
+        """No gateway of an OMS can be reached for a while."""
+        oms, until = self.world.rng.choice(sorted(self.world.exchanges)), self._for(0.3, 4.0)
+        for link in self.world.links:
+            if link.exchange.oms == oms and not isinstance(link, HttpLink):
+                link.away_until = until
+                link.go_down("connection refused", 0.1)
         return True
 
     def _deafen(self) -> bool:

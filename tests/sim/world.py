@@ -65,7 +65,7 @@ from tests.sim.exchange import Exchange, Resting
 from tests.sim.faults import Faults
 from tests.sim.gateway import REFUSED
 from tests.sim.judge import Broken, Judge, of, within
-from tests.sim.link import Link
+from tests.sim.link import HttpLink, Link
 from tests.sim.notebook import Notebook
 from tests.sim.senders import Command, Senders
 from tests.sim.trouble import Trouble
@@ -160,6 +160,9 @@ class World:
             for name in names:
                 share = 1.0 if len(names) == 1 else rng.choice((0.0, 1.0, 1.0, 4.0))
                 self.links.append(Link(self, exchange, name, age, configured=configured, tells=tells, share=share))
+            if rng.random() < 0.3:
+                names = (*names, f"{oms}-http")
+                self.links.append(HttpLink(self, exchange, names[-1], age, configured=configured, tells=tells))
             known = exchange.accounts
             if len(known) > 1 and self.faults.hit("unlisted account"):
                 known = known[:-1]
@@ -384,7 +387,7 @@ class World:
                 self.known_ids.add(event.id)
             if not tripped or self.dark:
                 return
-            said = self.judge.life.sayable(event.scope)
+            said = self.judge.life.sayable(event.scope, over_http=True)
             if (
                 quiet
                 and said
@@ -701,7 +704,7 @@ class World:
         rng = self.rng
         link = rng.choice(self.links)
         held, exchange = link.connection, link.exchange
-        if held is None or held.silent:
+        if held is None or held.silent or isinstance(link, HttpLink):
             return
         account, instrument = rng.choice(self.configured[exchange.oms]), rng.choice(exchange.instruments)
         number = rng.choice((None, rng.randint(1, 50)))
