@@ -284,6 +284,13 @@ class HttpSession:
                 raise _Gone(Failed("the session was gone as soon as it was made"))
             _log.warning("%s %s: the session is gone; signing in again", self._home.oms, self._home.gateway)
             await self._sign_in()
+            await self._same_server()
+
+    async def _same_server(self) -> None:
+        """What is behind the address may be another server by now, which heeds other ids of a cancel. Raises _Gone."""
+        version = await self._version()
+        if version and version != self.version:
+            raise _Gone(Failed(f"the server is version {version} now"))
 
     async def _keep_warm(self) -> None:
         """A call now and then, so that the session lasts and a lost one is noticed. Raises _Gone."""
@@ -298,6 +305,7 @@ class HttpSession:
                 await self._renew(token)
                 if not await self._alive():
                     raise _Gone(Failed("it doesn't answer"))
+            await self._same_server()
             self._worked_at = loop.time()
 
     # --- cancels -------------------------------------------------------------------------------------------

@@ -203,6 +203,23 @@ async def test_a_server_that_may_ignore_ids_of_our_cancels_is_refused():
         assert not desk.of(HttpUp)
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+async def test_a_server_that_is_another_one_by_now_is_signed_in_to_anew_before_it_is_told_a_cancel(restarted):
+    """A call that it would ignore in part is lost, and not said again to the new server."""
+    pace = Pace(call_s=1.0, sign_in_every_s=0.05, warm_every_s=30.0 if restarted else 0.2)
+    async with Simulator(options(dialect="v4")) as sim, desk_at(sim, dialect=None, pace=pace) as desk:
+        session = await desk.up()
+        await asyncio.sleep(2 * pace.sign_in_every_s)
+        sim.exchange.version = "3.5.20.14"
+        if restarted:
+            sim.http.calls.forget()
+            desk.link.do(CancelAllOrders(1, session, Scope(oms="prime", account=14, user=EVERY, instrument=25)))
+            assert "the server is version 3.5.20.14 now" in (await desk.outcome(1)).why
+            assert len(sim.exchange.open_ids()) == 3
+        await desk.up(2)
+        assert [e.dialect for e in desk.of(HttpUp)] == [Dialect.V4, Dialect.V3]
+
+
 async def test_a_cancel_that_this_dialect_would_widen_is_never_sent():
     async with Simulator(options(dialect="v3")) as sim, desk_at(sim, dialect=Dialect.V3) as desk:
         await desk.up()

@@ -106,6 +106,21 @@ def test_nothing_is_listed_over_http_and_what_it_swept_stays_unknown_and_is_said
     assert said.endswith("there is no session with a gateway: cancelled over HTTP, which proves nothing")
 
 
+def test_what_lists_of_old_had_shown_is_no_outcome_once_http_went_over_it():
+    desk = Desk()
+    desk.orders = {1: order(1)}
+    desk.obeys = False
+    desk.connect()
+    desk.http_up()
+    desk.trip(scope(account=14))
+    while desk.step():
+        pass
+    assert desk.view().outcome == "RESIDUAL"
+    desk.disconnect()
+    desk.over_http()
+    assert desk.view().outcome == "UNKNOWN"
+
+
 def test_it_leaves_again_and_again_at_its_pace_while_nobody_can_look():
     desk = Desk()
     desk.http_up()
@@ -198,6 +213,8 @@ def test_a_gateway_that_answers_again_is_relied_on_again_and_proves():
     desk.settle()
     assert desk.view().outcome == "VERIFIED"
     before = len(desk.sent_over_http())
+    desk.working(order(2))
+    desk.settle()
     desk.until(30, gateway=True)
     assert len(desk.sent_over_http()) == before
 
@@ -324,7 +341,7 @@ def test_its_dialect_is_heeded_for_what_leaves_over_it():
 def known(dialect=Dialect.V3) -> Desk:
     """A user's trip whose orders a gateway listed before it went away."""
     desk = Desk(with_dialect(dialect))
-    desk.orders = {1: order(1), 2: order(2, user=40), 3: order(3), 4: order(4, user=0)}
+    desk.orders = {1: order(1), 2: order(2, user=40), 3: order(3), 4: order(4, user=None)}
     desk.obeys = False
     desk.connect()
     desk.http_up(dialect)
