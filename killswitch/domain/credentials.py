@@ -82,7 +82,14 @@ class Credentials:
         if not parts.book.may_call(oms, now, KEEP_SHARE):
             self._again(session.number, parts.book.call_again_at(oms, now, KEEP_SHARE))
             return
+        self.ask(session, now)
+
+    def ask(self, session: Session, now: float) -> None:
+        """Ask at once, unless it is asked already."""
+        parts, oms = self._parts, session.oms
         held = self._told.get(session.number) or Told()
+        if held.waiting > 0 or session.user is None:
+            return
         self._told[session.number] = replace(held, waiting=2)
         for name in (PERMISSIONS, SECOND_FACTOR):
             everything = Scope(oms=oms, account=EVERY, user=EVERY, instrument=EVERY)

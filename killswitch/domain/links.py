@@ -86,6 +86,7 @@ class Links:
                 self._parts.sweeper.lost(call.number, now, event.wall, "its session is gone")
         self._parts.outbox.put(AnnounceEvent("session_down", f"{event.oms}: {event.gateway}: {event.why}", event.wall))
         self._parts.credentials.session_down(session.number)
+        self._parts.expiry.session_down(session.number)
         self._parts.sweeper.session_down(session)
         self._alarms.watched(event, now)
         self._tickers.session_down(event.session, event.oms, now)
@@ -99,10 +100,14 @@ class Links:
         first = watching(self._parts.book, oms)
         return first is not None and first.number == session
 
-    def limited(self, event: Answered, now: float) -> None:
-        """The server says that there were too many calls: it is believed, and people hear of it once."""
+    def answered(self, event: Answered, now: float) -> None:
+        """Where the server says that there were too many calls it is believed, and people hear of it once."""
         call = self._parts.book.calls.get(event.call)
-        if call is None or not self._parts.book.budget.limited(call.oms, now, cancel=call.cancels):
+        if (
+            call is None
+            or not event.answer.limited
+            or not self._parts.book.budget.limited(call.oms, now, cancel=call.cancels)
+        ):
             return
         text = f"{call.oms}: the server limits our calls ({event.answer.text}): lists are slowed down, cancels aren't"
         n = self._parts.outbox.record(Noted("rate_limited", text), event.wall)
@@ -173,6 +178,7 @@ class Links:
         self._rejected.drop(lambda key: key[0] == oms)
         self._parts.agenda.clear(("snapshot", oms))
         self._parts.credentials.forget(oms)
+        self._parts.expiry.forget(oms)
         self._parts.book.forget(oms)
         self._parts.sweeper.remains.forget(oms)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from killswitch.domain.book import Book
 from killswitch.domain.credentials import Credentials
 from killswitch.domain.desk import Desk
+from killswitch.domain.expiry import Expiry
 from killswitch.domain.outbox import Outbox
 from killswitch.domain.preview import Looks
 from killswitch.domain.shadows import Shadows
@@ -72,6 +73,7 @@ class Parts:
         self.repeats: Table[str, int] = Table(self.undo)
         self.stir: set[str] = set()
         self.credentials = Credentials(self)
+        self.expiry = Expiry(self)
 
     def look_failed(self, call: int, now: float) -> None:
         """Nothing comes of this list any more: a preview or a shadow trip may wait for it."""

@@ -56,6 +56,19 @@ class Refusals:
         whose = _whose(call) if answer.code == NOT_AUTHORIZED else ANYBODY
         return replace(sweep, singles_refused=sweep.singles_refused | {whose})
 
+    def forget(self, oms: str) -> None:
+        """What was refused on this OMS was said on a session that had run out: it says nothing."""
+        for trip in self._evidence.latched(oms):
+            sweep = replace(
+                trip.sweep,
+                refused=frozenset(),
+                by_order=False,
+                singles_refused=frozenset(),
+                doubtful=frozenset(),
+                refused_at=float("-inf"),
+            )
+            self._trips[trip.id] = replace(trip, sweep=sweep)
+
     def trusted(self, call: Call) -> None:
         """A single cancel was received: where such had been refused, the others of its kind may go as well."""
         if call.order_id is None:

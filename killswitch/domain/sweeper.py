@@ -166,8 +166,8 @@ class Sweeper:
                 self.changes.append((trip.id, Input.SIGHTED, f"{found.count} orders in a list of account {account}"))
         return call.oms
 
-    def lost(self, number: int, now: float, wall: float, why: str) -> str | None:
-        """Nothing will be heard of a call. Returns the OMS to go on with."""
+    def lost(self, number: int, now: float, wall: float, why: str, *, executes: bool = True) -> str | None:
+        """Nothing will be heard of a call. Returns the OMS to go on with. `executes`: it may all the same."""
         call = self.book.end(number)
         if call is None:
             return None
@@ -179,7 +179,7 @@ class Sweeper:
             self._list_failed(call, now, why)
             return call.oms
         self.witness.called(call, "lost", why, wall=wall)
-        if call.sent_at is not None:
+        if call.sent_at is not None and executes:
             self._haunt(call)
         self.lanes.lost(call, now)
         return call.oms

@@ -195,6 +195,10 @@ class KillSwitch:
 
     def _dispatch_oms(self, event: Event, now: float) -> None:
         """Events of an OMS."""
+        expired = self._parts.expiry.told(event, now)
+        if expired and isinstance(event, Answered):
+            self._lost(Lost(wall=event.wall, call=event.call, session=event.session, why=expired), now, executes=False)
+            return
         match event:
             case SessionUp():
                 self._links.session_up(event, now)
@@ -211,8 +215,7 @@ class KillSwitch:
                 self._parts.sweeper.sent(event.call, event.session, now, event.wall)
                 self._stir_call(event.session)
             case Answered():
-                if event.answer.limited:
-                    self._links.limited(event, now)
+                self._links.answered(event, now)
                 self._parts.look_failed(event.call, now)
                 self._parts.credentials.failed(
                     event.call, event.answer.text or f"answer {event.answer.label}", now, event.wall
@@ -230,9 +233,7 @@ class KillSwitch:
             case AccountsFound() | AccountsListed():
                 self._accounts_told(event, now)
             case Lost():
-                self._tickers.failed(event.call, now)
-                self._nothing_came(event.call, event.why, now, event.wall)
-                self._parts.stir_up(self._parts.sweeper.lost(event.call, now, event.wall, event.why))
+                self._lost(event, now)
             case OrderWorking():
                 if self._parts.sweeper.order_working(event.oms, event.order, now, event.wall):
                     self._parts.stir.add(event.oms)
@@ -259,6 +260,12 @@ class KillSwitch:
         self._parts.look_failed(call, now)
         self._parts.credentials.failed(call, why, now, wall)
         self._census.failed(call, why, now)
+
+    def _lost(self, event: Lost, now: float, *, executes: bool = True) -> None:
+        """Nothing will be heard of a call. `executes`: it may be carried out all the same."""
+        self._tickers.failed(event.call, now)
+        self._nothing_came(event.call, event.why, now, event.wall)
+        self._parts.stir_up(self._parts.sweeper.lost(event.call, now, event.wall, event.why, executes=executes))
 
     def _dispatch_market(self, event: Event, now: float) -> None:
         """Events of an OMS that mean something to rules only, or to proofs only: no rule reads quotes."""

@@ -171,6 +171,18 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenExpires:
+    """A session's token runs out after so many private calls, or `after_s` seconds; its socket lives on.
+
+    Every private call is Not Authorized from then on, and no event is told any more. `times` counts sessions.
+    """
+
+    calls: int | None = None
+    after_s: float | None = None
+    times: int | None = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnNumbers:
     """Events are numbered so that no number is ever a request's: the one way in which this is kinder."""
 
@@ -217,6 +229,7 @@ Fault: TypeAlias = (
     | Deaf
     | OwnNumbers
     | RateLimit
+    | TokenExpires
     | HttpLag
     | HttpTokenGone
     | HttpTooMany
@@ -257,6 +270,7 @@ _BY_NAME: Final[dict[str, tuple[type[Fault], str]]] = {
     "deaf": (Deaf, "times"),
     "own_numbers": (OwnNumbers, "times"),
     "rate_limit": (RateLimit, "calls"),
+    "token_expires_after": (TokenExpires, "calls"),
     "http_lag": (HttpLag, "delay_s"),
     "http_token_gone": (HttpTokenGone, "times"),
     "http_too_many": (HttpTooMany, "times"),
@@ -302,7 +316,7 @@ def _value(name: str, key: str, kind: str, raw: str) -> object:
     if "None" in kind and raw == "always":
         return None
     try:
-        number = float(raw) if kind == "float" else int(raw)
+        number = float(raw) if "float" in kind else int(raw)
     except ValueError:
         raise wrong from None
     if not math.isfinite(number) or number < 0 or (key == "rate" and number == 0):
@@ -357,6 +371,18 @@ class Faults:
 
     def latency_s(self, *, over: str = "ws") -> float:
         return sum(fault.delay_s for fault, _ in self._on if isinstance(fault, Latency) and _strikes(fault, over))
+
+    def expires(self, calls: int, seconds: float) -> bool:
+        """Whether a token runs out after so many private calls and so long; uses up one of the times."""
+        for fault, left in self._on:
+            if not isinstance(fault, TokenExpires) or left[0] == 0:
+                continue
+            by_calls = fault.calls is not None and calls > fault.calls
+            if by_calls or (fault.after_s is not None and seconds > fault.after_s):
+                left[0] = None if left[0] is None else left[0] - 1
+                self.injected["TokenExpires"] += 1
+                return True
+        return False
 
     def limit(self) -> RateLimit | None:
         """The limit of calls that is on."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_FUNCTION: Final = "Endpoint Not Found"
 """Bare text, not JSON, in a frame of type 5."""
+PUBLIC: Final = frozenset({"AuthenticateUser", "Authenticate2FA", "Ping", "GetOMSVersion", "GetInstruments"})
+"""Calls that want no session, nor keep one alive."""
 TOO_MANY: Final = "TOO MANY REQUESTS"
 """Bare text as well; seen over HTTP."""
 _LOGGED_TEXT: Final = 1_000
@@ -61,6 +63,8 @@ class Session:
         self._pending: User | None = None
         self._event_number = 0
         self._last_request = 0
+        self._private_calls = 0
+        self._signed_in_at: float | None = None  # as far as a call of its own has shown
         self._called: deque[float] = deque()
         """When calls were taken that count against a limit."""
 
@@ -82,6 +86,11 @@ class Session:
         if limit is not None and name != "AuthenticateUser" and not self._within(limit, now):
             faults.injected["RateLimit"] += 1
             return Reaction(frame=encode_frame(FrameType(limit.frame), frame.i, name, TOO_MANY))
+        if self.user is not None and name not in PUBLIC:
+            self._signed_in_at = now if self._signed_in_at is None else self._signed_in_at
+            self._private_calls += 1
+            if faults.expires(self._private_calls, now - self._signed_in_at):
+                self._log_out({})
         closing, silent = faults.take(CloseOn, name), faults.take(NoAnswer, name)
         if closing is not None and not closing.executed:
             return Reaction(cut=True)

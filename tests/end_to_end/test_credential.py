@@ -59,3 +59,15 @@ async def test_a_server_that_knows_neither_question_is_unknown_and_ready(tmp_pat
         await until(unknown, "it is said to be unknown", shown=house.shown)
         assert (await house.get("/readyz"))[0] == 200
         assert "could_not_cancel" not in house.letters.kinds()
+
+
+@pytest.mark.parametrize("calls", [8, 9, 10, 12])
+async def test_a_token_that_runs_out_in_the_middle_is_signed_in_again_once_and_the_trip_is_proven(tmp_path, calls):
+    async with House(tmp_path, options=SimulatorOptions(orders=12, faults=(f"token_expires_after={calls}",))) as house:
+        await house.start()
+        await house.trip("p-1", account="every")
+        await house.event("session_expired", "signing in again")
+        await house.confirmed("p-1")
+        assert house.open() == set()
+        assert len(house.sim.exchange.log.of("AuthenticateUser")) == 2
+        assert house.letters.kinds().count("session_expired") == 1

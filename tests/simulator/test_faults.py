@@ -23,6 +23,7 @@ from killswitch.simulator.faults import (
     Reject,
     SlowLists,
     Stragglers,
+    TokenExpires,
     UnknownCall,
     parse_fault,
 )
@@ -62,6 +63,8 @@ def cancel_all(exchange, now=0.0, **body):
         ("latency=0.25", Latency(delay_s=0.25)),
         ("slow_lists=2", SlowLists(delay_s=2)),
         ("deaf=always", Deaf()),
+        ("token_expires_after=5,times=2", TokenExpires(calls=5, times=2)),
+        ("token_expires_after=always,after_s=3", TokenExpires(after_s=3)),
         ("rate_limit=20,per_s=2,frame=1", RateLimit(calls=20, per_s=2, frame=1)),
     ],
 )

@@ -86,6 +86,21 @@ async def test_an_error_can_meet_a_call_of_the_session_too(sim):
         assert await client.ask("SubscribeAccountEvents", ACCOUNT) == {"Subscribe": True}
 
 
+async def test_a_token_runs_out_while_the_socket_lives(sim):
+    sim.faults.inject("token_expires_after=2")
+    async with bare(sim, 1) as client:
+        await client.ask("SubscribeAccountEvents", ACCOUNT)
+        assert len(await client.ask("GetOpenOrders", ACCOUNT)) == 4
+        for _ in range(2):
+            assert (await client.ask("CancelAllOrders", ACCOUNT))["errorcode"] == 20
+        assert (await client.ask("Ping", {}))["msg"] == "PONG"
+        sim.place(account=14, user=37, instrument=25)
+        assert await client.silent(), "nothing is told any more either"
+        assert sim.faults.injected["TokenExpires"] == 1
+        await client.sign_in(sim.exchange.users[1])
+        assert (await client.ask("CancelAllOrders", ACCOUNT))["result"] is True
+
+
 @pytest.mark.parametrize("frame", [1, 5])
 async def test_calls_beyond_the_limit_get_bare_text_and_nothing_is_carried_out(sim, frame):
     sim.faults.inject(f"rate_limit=2,per_s=100,frame={frame}")
