@@ -16,6 +16,7 @@ from killswitch.domain.messages import (
     Noted,
     SessionDown,
     SessionUp,
+    SignInRefused,
 )
 from killswitch.domain.paths import watching
 from killswitch.domain.scope import EVERY, Scope
@@ -26,7 +27,7 @@ from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
     from killswitch.domain.alarms import Alarms
-    from killswitch.domain.messages import Answered
+    from killswitch.domain.messages import Answered, LinkFailed
     from killswitch.domain.parts import Parts
     from killswitch.domain.tickers import Tickers
 
@@ -146,9 +147,12 @@ class Links:
             self._parts.stir.add(event.oms)
         self._gateway(event.oms, event.gateway, now, event.why)
 
-    def failed(self, oms: str, gateway: str, why: str, now: float) -> None:
+    def failed(self, event: SignInRefused | LinkFailed, now: float) -> None:
         """No session came of an attempt."""
-        self._gateway(oms, gateway, now, why)
+        self._gateway(event.oms, event.gateway, now, event.why)
+        if isinstance(event, SignInRefused):
+            text = f"{event.oms}: {event.gateway} refused our sign-in: {event.why}"
+            self._parts.outbox.event("sign_in_refused", text, event.wall)
 
     def _gateway(self, oms: str, gateway: str, now: float, why: str = "") -> None:
         """How a gateway stands: up while any session there is, for a reload may replace one by another."""

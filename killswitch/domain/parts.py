@@ -99,6 +99,11 @@ class Parts:
         for cause in trip.causes:
             self.again.pop((trip.id, cause.rule, cause.labels))
 
+    def stir_session(self, session: int) -> None:
+        """The sweeps of the OMS whose session this is have something new to act on."""
+        held = self.book.sessions.get(session)
+        self.stir_up(held.oms if held is not None else None)
+
     def stir_up(self, oms: str | None) -> None:
         """The sweeps of this OMS have something new to act on."""
         if oms is not None:

@@ -207,19 +207,15 @@ class KillSwitch:
                 self._links.session_down(event, now)
                 self._census.session_down(event)
             case SignInRefused() | LinkFailed():
-                self._links.failed(event.oms, event.gateway, event.why, now)
-                if isinstance(event, SignInRefused):
-                    text = f"{event.oms}: {event.gateway} refused our sign-in: {event.why}"
-                    self._parts.outbox.event("sign_in_refused", text, event.wall)
+                self._links.failed(event, now)
             case Sent():
                 self._parts.sweeper.sent(event.call, event.session, now, event.wall)
-                self._stir_call(event.session)
+                self._parts.stir_session(event.session)
             case Answered():
                 self._links.answered(event, now)
                 self._parts.look_failed(event.call, now)
-                self._parts.credentials.failed(
-                    event.call, event.answer.text or f"answer {event.answer.label}", now, event.wall
-                )
+                why = event.answer.text or f"answer {event.answer.label}"
+                self._parts.credentials.failed(event.call, why, now, event.wall)
                 self._tickers.answered(event, now)
                 self._census.answered(event, now)
                 self._parts.stir_up(self._parts.sweeper.answered(event, now))
@@ -437,10 +433,6 @@ class KillSwitch:
     def _keep(self, windows: tuple[KeptWindow, ...], now: float, wall: float) -> None:
         if windows:
             self._parts.outbox.put(Keep(wall, now, windows))
-
-    def _stir_call(self, session: int) -> None:
-        held = self._parts.book.sessions.get(session)
-        self._parts.stir_up(held.oms if held is not None else None)
 
     def _oms_of(self, trip: str) -> str | None:
         held = self._parts.trips.get(trip)
