@@ -14,7 +14,7 @@ from killswitch.domain.messages import CancelAllOrders, CancelOrder
 from killswitch.domain.paths import live, watching
 from killswitch.domain.scope import EVERY, Scope, covering, outermost
 from killswitch.domain.sweep import SINGLES_MAX
-from killswitch.domain.trips import UNKNOWN, State
+from killswitch.domain.trips import State
 from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class LastResort:
     def __init__(
         self,
         book: Book,
-        trips: Table[str, Trip],
         evidence: Evidence,
         agenda: Agenda,
         outbox: Outbox,
@@ -60,7 +59,7 @@ class LastResort:
         undo: Undo,
         standing: Standing,
     ) -> None:
-        self._book, self._trips, self._evidence = book, trips, evidence
+        self._book, self._evidence = book, evidence
         self._agenda, self._outbox, self._standing = agenda, outbox, standing
         self._said: Table[Scope, _Said] = Table(undo)
         self._singled: Table[tuple[str, int, int], float] = Table(undo)
@@ -82,11 +81,8 @@ class LastResort:
         if call.order_id is None and said is not None:
             self._said[call.scope] = replace(said, unclear=0)
         for trip in self._evidence.latched(call.oms):
-            if trip.state is State.CONFIRMED or not trip.scope.meets(call.scope):
-                continue
-            self._received[trip.id] = (self._received.get(trip.id) or 0) + 1
-            if self._blind(call.oms):
-                self._trips[trip.id] = replace(trip, outcome=UNKNOWN)  # whatever lists of old had shown
+            if trip.state is not State.CONFIRMED and trip.scope.meets(call.scope):
+                self._received[trip.id] = (self._received.get(trip.id) or 0) + 1
 
     def unclear(self, call: Call, now: float) -> None:
         """A cancel that nobody knows the outcome of."""

@@ -62,7 +62,7 @@ class Sweeper:
         self._standing = standing
         self.changes: list[Change] = []
         self.evidence = Evidence(book, trips, undo)
-        self.resort = LastResort(book, trips, self.evidence, agenda, outbox, undo=undo, standing=standing)
+        self.resort = LastResort(book, self.evidence, agenda, outbox, undo=undo, standing=standing)
         self.lanes = Lanes(book, self.evidence, agenda, outbox, undo, standing=standing, resort=self.resort)
         self.enumerations = Enumerations(book, trips, self.evidence, agenda, outbox, standing=standing)
         self.refusals = Refusals(book, trips, self.evidence)

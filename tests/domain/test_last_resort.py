@@ -199,6 +199,21 @@ def test_a_gateway_that_leaves_the_cancel_unanswered_beyond_its_time_has_http_be
     assert "no gateway answers" in desk.events("over_http")[0]
 
 
+def test_what_http_carried_is_no_answer_for_the_gateway_which_is_told_it_again_and_again():
+    desk = Desk()
+    desk.connect()
+    desk.http_up()
+    desk.trip(scope(account=14))
+    end = desk.now + 20
+    while (due := desk.switch.due()) is not None and due <= end:
+        desk.tick()
+        desk.over_http()
+        while desk.waiting:
+            action = desk.waiting.popleft()
+            desk.tell(Sent(wall=desk.wall, call=action.call, session=desk.session))
+    assert len([a for a in desk.of(CancelAllOrders) if a.session == desk.session]) > 5
+
+
 def test_a_gateway_that_answers_again_is_relied_on_again_and_proves():
     desk = Desk()
     desk.orders = {1: order(1)}
