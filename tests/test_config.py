@@ -470,7 +470,7 @@ ONE_BY_ONE = [
     (("daemon", "naem", "x"), "daemon.naem: unknown key; did you mean name?"),
     (("daemon", "mode", "dry"), 'daemon.mode: it must be "live" or "shadow"'),
     (("rule", 0, "mode", True), f'{RULE}.mode: it must be "live" or "shadow"'),
-    (("retry", "hedge_after_s", 1), "retry.hedge_after_s: unknown key"),
+    (("retry", "hedge_after", 1), "retry.hedge_after: unknown key; did you mean hedge_after_s?"),
     (("oms", 0, "acounts", [1]), 'oms "prime".acounts: unknown key; did you mean accounts?'),
     (("oms", 0, "quotes", 1), 'oms "prime".quotes: it must be true or false'),
     (("feed", 1, "topics", "a"), 'feed "var".topics: unknown key; did you mean topic?'),
@@ -672,6 +672,8 @@ ONE_BY_ONE = [
     (("retry", "list_timeout_s", Decimal("nan")), f"retry.list_timeout_s: {SECONDS}"),
     (("retry", "max_s", Decimal("0.01")), "retry.max_s: it must not be shorter than first_s"),
     (("commands", "max_age_s", -3), f"commands.max_age_s: {SECONDS}"),
+    (("retry", "hedge_after_s", 0), f"retry.hedge_after_s: {SECONDS}"),
+    (("retry", "hedge_after_s", 0.5), "retry.hedge_after_s: it must be shorter than timeout_s"),
     (("feed", 0, "stale_after_s", NONE), 'feed "positions".stale_after_s: it is required'),
     (("feed", 0, "snapshot_every_s", 0), f'feed "positions".snapshot_every_s: {SECONDS}'),
     (

@@ -137,6 +137,7 @@ def confirm(table: ConfirmTable) -> ConfirmPolicy:
 def retry(table: RetryTable) -> RetryPolicy:
     return RetryPolicy(
         timeout_s=table.timeout_s,
+        hedge_after_s=table.hedge_after_s,
         list_timeout_s=table.list_timeout_s,
         first_s=table.first_s,
         max_s=table.max_s,

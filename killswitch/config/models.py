@@ -58,6 +58,7 @@ class ConfirmTable(Table):
 
 class RetryTable(Table):
     timeout_s: v.Seconds = 0.5
+    hedge_after_s: v.Seconds = 0.15
     list_timeout_s: v.Seconds = 30.0
     first_s: v.Seconds = 0.05
     max_s: v.Seconds = 2.0

@@ -86,8 +86,22 @@ def _timing(raw: Raw) -> Iterator[Mistake]:
         yield Mistake(("confirm", "deadline_s"), "it must be longer than settle_ms")
     first = as_seconds(retry.get("first_s", 1))
     longest = as_seconds(retry.get("max_s", 1))
+    yield from _hedging(raw, retry)
     if "first_s" in retry and "max_s" in retry and first and longest and longest < first:
         yield Mistake(("retry", "max_s"), "it must not be shorter than first_s")
+
+
+def _hedging(raw: Raw, retry: Raw) -> Iterator[Mistake]:
+    """What counts as lost is sent again anyway: a hedge that comes after it is none."""
+    timeout, hedge = as_seconds(retry.get("timeout_s", 0.5)), as_seconds(retry.get("hedge_after_s", 0.15))
+    if not timeout or not hedge or hedge < timeout:
+        return
+    if "hedge_after_s" in retry:
+        yield Mistake(("retry", "hedge_after_s"), "it must be shorter than timeout_s")
+    elif any(isinstance(urls := row.get("gateways"), list) and len(urls) > 1 for row in rows_of(raw, "oms")):
+        yield Mistake(
+            ("retry", "timeout_s"), "it must be longer than hedge_after_s, which is 0.15 unless you say another"
+        )
 
 
 def _recording(raw: Raw) -> Iterator[Mistake]:

@@ -29,7 +29,9 @@ class Session:
     """One live connection. `answered`: the highest call that was answered on it.
 
     `dialect`: the poorest that it or a later sign-in at the same OMS has shown. `user`: whose session it is. `lists`:
-    False over HTTP, where answers may come from a replica that lags.
+    False over HTTP, where answers may come from a replica that lags. `cancelled`: the highest cancel that was answered
+    on it. `cancels_hang`, `lists_hang`: the newest call of its kind whose time passed without an answer, until one of
+    its kind has one.
     """
 
     number: int
@@ -40,11 +42,17 @@ class Session:
     dialect: Dialect = POOREST
     user: int | None = None
     lists: bool = True
+    cancelled: int = 0
+    cancels_hang: int = 0
+    lists_hang: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that is unanswered. Exactly what it was for; `overdue`: its time is up, it still may be answered."""
+    """A request that is unanswered. Exactly what it was for; `overdue`: its time is up, it still may be answered.
+
+    `twin`: the same cancel over another session; `settled`: that one was received.
+    """
 
     number: int
     name: str
@@ -54,11 +62,19 @@ class Call:
     scope: Scope  # what a cancel can touch, or what is looked at
     order_id: int | None = None
     cancels: bool = False
+    client_order_id: int | None = None
     fully: bool = False  # of a single cancel: it named the account too
     extra: bool = False  # of a quote's side, whatever the call
+    twin: int = 0
+    settled: bool = False
     sent_at: float | None = None
     overdue: bool = False
     over_http: bool = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """Its answer is still worth waiting for."""
+        return not self.overdue and not self.settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +207,30 @@ class Book:
             return None
         self.end(number)
         held = self.sessions.get(session)
-        if held is not None and number > held.answered:
-            self.sessions[session] = replace(held, answered=number)
+        if held is not None:
+            held = replace(held, answered=max(number, held.answered))
+            if call.cancels:
+                held = replace(held, cancelled=max(number, held.cancelled))
+            if call.cancels and number >= held.cancels_hang:
+                held = replace(held, cancels_hang=0)
+            if call.name == "GetOpenOrders" and number >= held.lists_hang:
+                held = replace(held, lists_hang=0)
+            self.sessions[session] = held
         return call
+
+    def hangs(self, call: Call) -> None:
+        """Its session had time to answer this one."""
+        held = self.sessions.get(call.session)
+        if held is None:
+            return
+        if call.cancels and call.number > max(held.cancelled, held.cancels_hang):
+            self.sessions[call.session] = replace(held, cancels_hang=call.number)
+        if call.name == "GetOpenOrders" and call.number > held.lists_hang:
+            self.sessions[call.session] = replace(held, lists_hang=call.number)
+
+    def cancels_of(self, oms: str) -> tuple[Call, ...]:
+        """Every unanswered cancel of an OMS."""
+        return self._held(oms)
 
     def cancels_under_way(self, scope: Scope) -> tuple[Call, ...]:
         """Unanswered cancels on live sessions that could touch the scope."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from killswitch.domain import paths
 from killswitch.domain.book import Enumeration
 from killswitch.domain.messages import AnswerKind, ListAccounts, ListUserAccounts, Noted, SubscribeAccount
-from killswitch.domain.paths import watching
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.trips import Input
 from killswitch.domain.undo import Table
@@ -83,11 +83,12 @@ class Census:
     def go_on(self, oms: str, now: float) -> None:
         """Ask for the next page, or for the first, within the budget of calls."""
         book = self._parts.book
-        session = watching(book, oms)
+        session = paths.to_look(book, oms)
         if session is None or not book.discovers(oms):
             return
         walk = self._walks.get(oms) or Walk()
-        if walk.call in book.calls:
+        under_way = book.calls.get(walk.call)
+        if under_way is not None and under_way.session in paths.steady(book, oms):
             return
         keep = 0.0 if self._wanted(oms) else KEEP_SHARE
         if not book.may_call(oms, now, keep):
@@ -203,6 +204,8 @@ class Census:
         session = self._parts.book.sessions.get(number)
         if session is None or any(held == number for held, _ in self._calls.values()):
             return
+        if paths.watching(self._parts.book, session.oms) is not session:
+            return  # what it tells is no value for rules; a snapshot follows when it takes over
         if frozenset(self._parts.book.roster(session.oms)) <= (self._heard.get(number) or frozenset()):
             self._parts.agenda.set(("afresh", session.oms), now)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from killswitch.domain import paths
 from killswitch.domain.messages import ListUserAccounts
 
 if TYPE_CHECKING:
-    from killswitch.domain.book import Book, Call, Session
+    from killswitch.domain.book import Book, Call
     from killswitch.domain.evidence import Evidence
     from killswitch.domain.outbox import Outbox
     from killswitch.domain.standing import Standing
@@ -26,10 +27,17 @@ class Enumerations:
         self._book, self._trips, self._evidence, self._agenda = book, trips, evidence, agenda
         self._outbox, self._standing = outbox, standing
 
-    def ask(self, trip: Trip, session: Session, now: float) -> None:
-        """Ask where the trip wants it and wasn't answered yet, as soon as there are calls to spare for it."""
+    def ask(self, trip: Trip, now: float) -> None:
+        """Ask where the trip wants it and wasn't answered yet, as soon as there are calls to spare for it.
+
+        A session that hangs isn't waited for while another one answers.
+        """
         oms, user = trip.scope.oms, trip.scope.user
-        if not self._evidence.asks_for_users(trip) or trip.sweep.users_asked or not isinstance(user, int):
+        asked, session = self._book.calls.get(trip.sweep.users_asked), paths.to_look(self._book, oms)
+        waits = asked is None or asked.session in paths.steady(self._book, oms)
+        if not self._evidence.asks_for_users(trip) or (trip.sweep.users_asked and waits) or not isinstance(user, int):
+            return
+        if session is None:
             return
         if not self._book.may_call(oms, now):
             self._agenda.set(("look", trip.id), self._book.call_again_at(oms, now))

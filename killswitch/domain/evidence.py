@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from killswitch.domain import paths
 from killswitch.domain.dialects import Plan, plan
 from killswitch.domain.scope import EVERY
 from killswitch.domain.sweep import Found, find
@@ -14,7 +15,7 @@ from killswitch.domain.trips import State
 from killswitch.domain.undo import Table
 
 if TYPE_CHECKING:
-    from killswitch.domain.book import Book, Listed
+    from killswitch.domain.book import Book, Listed, Session
     from killswitch.domain.dialects import Dialect
     from killswitch.domain.extras import Round
     from killswitch.domain.trips import Trip
@@ -79,26 +80,34 @@ class Evidence:
         return self._book.ask_accounts_at(trip.scope.oms, trip.sweep.began_call, now)
 
     def list_that_counts(self, trip: Trip) -> bool:
+        steady = paths.steady(self._book, trip.scope.oms)
         return any(
-            c.number >= trip.sweep.mark
+            c.number >= trip.sweep.mark and c.session in steady
             for account in self.accounts(trip)[0]
             for c in self._book.lists_under_way(trip.scope.oms, account)
         )
 
     def proving(self, trip: Trip) -> frozenset[int]:
-        return trip.sweep.proving(self._book.sessions, self.plan(trip).calls)
+        """The sessions whose lists can prove something for this trip."""
+        able = (s.number for s in paths.live(self._book, trip.scope.oms) if s.lists)
+        return trip.sweep.proving(able, self.plan(trip).calls)
 
     def rests_on(self, trip: Trip, session: int) -> bool:
         """The newest list of one of the trip's accounts came over that session."""
         newest = (self._book.listed.get((trip.scope.oms, account)) for account in self.accounts(trip)[0])
         return any(listed is not None and listed.session == session for listed in newest)
 
-    def has_list(self, trip: Trip, account: int, proving: frozenset[int]) -> bool:
+    def has_list(self, trip: Trip, account: int, proving: frozenset[int], session: Session) -> bool:
+        """There is a list of this account that counts, or one under way. `session`: where it would be asked for.
+
+        One that is under way on a session that hangs isn't waited for, unless that is where we would ask.
+        """
         sweep = trip.sweep
         listed = self._book.listed.get((trip.scope.oms, account))
         if listed is not None and sweep.counts(listed, proving):
             return True
-        under_way = self._book.lists_under_way(trip.scope.oms, account)
+        waited_for = paths.steady(self._book, trip.scope.oms) | {session.number}
+        under_way = [c for c in self._book.lists_under_way(trip.scope.oms, account) if c.session in waited_for]
         return len(under_way) >= LISTS_UNDER_WAY_MAX or any(
             c.number >= sweep.mark and c.asked_at >= sweep.not_before and c.session in proving for c in under_way
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.dialects import Dialect, can_say, narrowest
+from killswitch.domain.hedges import Hedges
 from killswitch.domain.messages import CancelAllOrders, CancelOrder, Withdraw
 from killswitch.domain.scope import EVERY, Scope, covering, outermost
 from killswitch.domain.sweep import SINGLES_MAX
@@ -64,6 +65,7 @@ class Lanes:
     ) -> None:
         self._book, self._evidence, self._agenda, self._outbox = book, evidence, agenda, outbox
         self._standing, self._resort = standing, resort
+        self.hedges = Hedges(book, evidence, agenda, outbox, standing=standing)
         self._lanes: Table[Scope, Lane] = Table(undo)
         self._singled: Table[tuple[str, int, int], float] = Table(undo)
         """(OMS, account, order) -> when it was cancelled by its id last."""
@@ -104,6 +106,7 @@ class Lanes:
         call = self._book.new_call(session, "CancelAllOrders", scope, now, cancels=True)
         self._outbox.put(CancelAllOrders(call.number, session.number, scope))
         self._agenda.set(("call", call.number), now + self._standing.retry.timeout_s)
+        self.hedges.watch(call)
         covered = {s for s in self._lanes if scope.covers(s)} | {scope}
         for part in covered:
             lane = self._lanes.get(part) or Lane()
@@ -170,7 +173,7 @@ class Lanes:
     def _next_singles(self, trip: Trip, orders: list[Order], now: float) -> list[Order]:
         """Those whose turn it is: of a batch that is still being carried out none is cancelled again so soon."""
         sweep, oms = trip.sweep, trip.scope.oms
-        ordered = {c.order_id for c in self._book.cancels_under_way(trip.scope) if not c.overdue}
+        ordered = {c.order_id for c in self._book.cancels_under_way(trip.scope) if c.is_awaited}
         turn: list[Order] = []
         tried: set[Whose] = set()
         for order in orders:
@@ -192,7 +195,14 @@ class Lanes:
             oms=oms, account=order.account, user=order.entered_by or EVERY, instrument=order.instrument or EVERY
         )
         call = self._book.new_call(
-            session, "CancelOrder", touches, now, cancels=True, order_id=order.order_id or 0, fully=fully
+            session,
+            "CancelOrder",
+            touches,
+            now,
+            cancels=True,
+            order_id=order.order_id or 0,
+            client_order_id=order.client_order_id,
+            fully=fully,
         )
         self._outbox.put(
             CancelOrder(
@@ -200,6 +210,7 @@ class Lanes:
             )
         )
         self._agenda.set(("call", call.number), now + self._standing.retry.timeout_s)
+        self.hedges.watch(call)
         self._singled[oms, order.account, order.order_id or 0] = now
 
     def not_received(self, call: Call) -> None:
@@ -209,15 +220,18 @@ class Lanes:
 
     def _natives_under_way(self, oms: str) -> tuple[Call, ...]:
         everything = Scope(oms=oms, account=EVERY, user=EVERY, instrument=EVERY)
-        return tuple(c for c in self._book.cancels_under_way(everything) if c.order_id is None and not c.overdue)
+        return tuple(c for c in self._book.cancels_under_way(everything) if c.order_id is None and c.is_awaited)
 
     def busy(self, scope: Scope) -> bool:
         """A list asked now would be void soon: a cancel that touches the scope is unanswered, and fresh."""
-        return any(not c.overdue for c in self._book.cancels_under_way(scope))
+        return any(c.is_awaited for c in self._book.cancels_under_way(scope))
 
     def unclear(self, call: Call, now: float) -> None:
+        """Nobody knows what became of it, and nobody else was told the same."""
         if call.over_http:
             self._resort.unclear(call, now)
+            return
+        if self.hedges.is_covered(call):
             return
         self.not_received(call)
         lane = self._lanes.get(call.scope)
@@ -251,6 +265,8 @@ class Lanes:
         """A native cancel left no more, or its session went: another must, after a breath."""
         if call.over_http:
             self._resort.unclear(call, now)
+            return
+        if self.hedges.is_covered(call):
             return
         self.not_received(call)
         lane = self._lanes.get(call.scope) if call.order_id is None else None

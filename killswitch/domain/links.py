@@ -63,8 +63,7 @@ class Links:
         self._parts.book.budget.spent(event.oms, 2 + len(self._parts.book.sites[event.oms].accounts), now)
         self._gateway(event.oms, event.gateway, now)
         self._parts.outbox.put(AnnounceEvent("session_up", f"{event.oms}: signed in at {event.gateway}", event.wall))
-        # It carried nothing yet: what is latched is cancelled on it without waiting.
-        self._parts.sweeper.lanes.hurry(event.oms)
+        self._parts.sweeper.session_up(self._parts.book.sessions[event.session], now)
         if not self._parts.sweeper.evidence.latched(event.oms):  # else its sweeps look, after their cancels
             self._parts.sweeper.extra.probe(self._parts.book.sessions[event.session], now)
         self._alarms.watched(event, now)

@@ -17,6 +17,7 @@ from killswitch.domain.messages import (
     TripRequested,
     WasReset,
 )
+from killswitch.domain.paths import live
 from killswitch.domain.remains import in_words
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.shadows import CANCELS_NOTHING
@@ -282,8 +283,9 @@ class People:
             return None
         for call in under_way:
             session = self._parts.book.sessions[call.session]
-            overtaken = session.answered > call.number and now - (call.sent_at or call.asked_at) > STUCK_S
-            if overtaken:
+            # A session that hangs while another is there gets no later calls that could overtake this one.
+            overtaken = session.answered > call.number or len(live(self._parts.book, session.oms)) > 1
+            if overtaken and now - (call.sent_at or call.asked_at) > STUCK_S:
                 # It would block the reset for ever; what can't be answered any more must not linger.
                 self._parts.outbox.put(
                     DropSession(session.oms, session.number, f"call {call.number} was never answered")

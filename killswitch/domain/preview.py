@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from killswitch.domain.messages import ListOpenOrders, LookRequested, OpenOrders, Order, Preview
-from killswitch.domain.paths import watching
+from killswitch.domain.paths import to_look
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.sweep import find
 from killswitch.domain.undo import Table
@@ -55,7 +55,7 @@ class Looks:
         """One list for each account of the scope that is known, as far as the budget of calls bears it."""
         scope = event.scope
         accounts, complete = self._book.seen_accounts_of(scope)
-        if watching(self._book, scope.oms) is None:
+        if to_look(self._book, scope.oms) is None:
             self._outbox.put(Preview(event.token, (), 0, (), accounts, complete))
             return
         number = self._numbers.get("look") or 1
@@ -69,7 +69,7 @@ class Looks:
         look = self._looks.get(number)
         if look is None:
             return
-        oms, session = look.scope.oms, watching(self._book, look.scope.oms)
+        oms, session = look.scope.oms, to_look(self._book, look.scope.oms)
         todo, waiting = look.todo, look.waiting
         while session is not None and todo and self._book.may_call(oms, now, KEEP_SHARE):
             place = Scope(oms=oms, account=todo[0], user=EVERY, instrument=EVERY)

@@ -21,7 +21,7 @@ from killswitch.domain.messages import (
     TripView,
     WouldCancel,
 )
-from killswitch.domain.paths import watching
+from killswitch.domain.paths import to_look
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.sweep import find
 from killswitch.domain.trips import merged
@@ -233,7 +233,7 @@ class Shadows:
 
     def serve(self, oms: str, now: float, wall: float) -> None:
         """Ask for the lists of those in line, in turns, as far as the budget allows: only the first waits for it."""
-        line, session = self._line(oms), watching(self._book, oms)
+        line, session = self._line(oms), to_look(self._book, oms)
         turns, again_at = TURNS, now + AGAIN_S
         while (trip := line.first()) is not None:
             shadow = self._held.get(trip)

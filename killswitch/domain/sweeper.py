@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from killswitch.domain.asking import Asking
 from killswitch.domain.enumerations import Enumerations
 from killswitch.domain.evidence import Evidence
 from killswitch.domain.extra_looks import ExtraLooks
@@ -17,13 +18,12 @@ from killswitch.domain.lanes import Lanes
 from killswitch.domain.last_resort import LastResort
 from killswitch.domain.messages import (
     AnswerKind,
-    ListOpenOrders,
     Withdraw,
 )
-from killswitch.domain.paths import watching
+from killswitch.domain.paths import live, to_cancel
 from killswitch.domain.refusals import Refusals
 from killswitch.domain.remains import Remains
-from killswitch.domain.scope import EVERY, Holds, Scope
+from killswitch.domain.scope import Holds, Scope
 from killswitch.domain.sweep import Found, Next, Sweep, judge, names
 from killswitch.domain.trips import RESIDUAL, UNKNOWN, Change, Input, State, Trip
 from killswitch.domain.undo import Table
@@ -71,6 +71,7 @@ class Sweeper:
         self.wider = Wider(book, outbox, undo)
         self.gathering = Gathering(book, trips, self.evidence, agenda, self.changes)
         self.extra = ExtraLooks(self, undo, standing)
+        self.asking = Asking(self, standing)
         self._took: Table[str, float] = Table(undo)  # how long each OMS's last full round took
 
     def fresh(self, now: float, *, keep: Sweep | None = None) -> Sweep:
@@ -102,7 +103,8 @@ class Sweeper:
         self.book.calls[number] = replace(call, sent_at=now)
         if not call.cancels:
             return
-        self.witness.called(call, "sent", wall=wall)
+        again = f"call {call.twin} again, which has no answer" if 0 < call.twin < number else ""
+        self.witness.called(call, "sent", again, wall=wall)
         self.wider.sent(call, now)
         for trip in self.evidence.latched(call.oms):
             if not trip.scope.meets(call.scope):
@@ -119,6 +121,8 @@ class Sweeper:
             return None
         self.agenda.clear(("call", call.number))
         if call.cancels:
+            received = event.answer.kind in (AnswerKind.RECEIVED, AnswerKind.ABSENT)
+            self.lanes.hedges.over(call, received=received)
             self.witness.called(call, event.answer.label, event.answer.text, wall=event.wall)
             self._cancel_answered(call, event.answer, now)
         elif call.name == "GetUserAccounts":
@@ -178,6 +182,7 @@ class Sweeper:
             self.extra.lost(call)
             self._list_failed(call, now, why)
             return call.oms
+        self.lanes.hedges.over(call, received=False)
         self.witness.called(call, "lost", why, wall=wall)
         if call.sent_at is not None and executes:
             self._haunt(call)
@@ -193,6 +198,7 @@ class Sweeper:
             self.book.calls[number] = replace(call, overdue=True)
         else:
             self.book.end(number)  # a late answer needs no call to be read, and there may never be one
+        self.book.hangs(call)
         self.witness.called(call, "timeout", wall=wall)
         if not call.cancels:
             if call.name == "GetUserAccounts":
@@ -237,13 +243,20 @@ class Sweeper:
         """An account was seen."""
         self.gathering.met(oms, (account,), now)
 
+    def session_up(self, session: Session, now: float) -> None:
+        """A new session carried nothing yet: where it leads, what is latched is cancelled on it without waiting."""
+        self.lanes.hedges.session_up(session, now)
+        if to_cancel(self.book, session.oms) is session:
+            self.lanes.hurry(session.oms)
+
     def session_down(self, session: Session) -> None:
         """What this connection carried proves nothing any more, nor do the rounds that rest on a list of it."""
+        self.lanes.hurry(session.oms)
         for trip in self.evidence.latched(session.oms):
             rested = self.evidence.rests_on(trip, session.number)
             carried = frozenset((s, scope) for s, scope in trip.sweep.carried if s != session.number)
             # With no session left nobody can look: what was seen last is no outcome any more.
-            alone = watching(self.book, session.oms) is None and trip.state is not State.CONFIRMED
+            alone = not live(self.book, session.oms) and trip.state is not State.CONFIRMED
             sweep = replace(trip.sweep, carried=carried, empties=0 if rested else trip.sweep.empties)
             self.trips[trip.id] = replace(trip, sweep=sweep, outcome=UNKNOWN if alone else trip.outcome)
             if trip.state is State.CONFIRMED and (rested or not self.evidence.proving(self.trips[trip.id])):
@@ -257,14 +270,14 @@ class Sweeper:
         for trip in replanned:
             self.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self.book.next_call, now))
             self.changes.append((trip.id, Input.BLIND, "the OMS heeds other ids than before, which needs another plan"))
-        session = watching(self.book, oms)
+        session = to_cancel(self.book, oms)
         if session is None:
             return
         self.lanes.send(session, now)
         for trip in self.evidence.latched(oms):
             self._settle(trip, session, now, wall)
         self.lanes.send(session, now)
-        self._ask(session, now)
+        self.asking.go_on(oms, now)
 
     def _settle(self, trip: Trip, session: Session, now: float, wall: float) -> None:
         """Judge the round under way, if it is full."""
@@ -355,36 +368,6 @@ class Sweeper:
         if not left:
             self.lanes.press(trip, by_person=False)  # nothing can be named: the scope's own call again
 
-    def _ask(self, session: Session, now: float) -> None:
-        """Ask for the lists that the rounds under way lack; sweeps before guards."""
-        trips = sorted(self.evidence.latched(session.oms), key=lambda t: t.state is State.CONFIRMED)
-        for trip in trips:
-            self.enumerations.ask(trip, session, now)
-            trip = self.trips[trip.id]  # noqa: PLW2901  # as it is now
-            if (asked_at := self.evidence.ask_accounts_at(trip, now)) is not None:
-                self.agenda.set(("census", session.oms), asked_at)
-            sweep = trip.sweep
-            ask_at = max(sweep.not_before, sweep.ask_at)
-            if now < ask_at:
-                self.agenda.set(("look", trip.id), ask_at)
-                continue
-            accounts, _ = self.evidence.accounts(trip)
-            proving = self.evidence.proving(trip)
-            if session.number not in proving or self.lanes.busy(trip.scope):
-                continue  # the cancel first: its answer, or its time-out, brings us back here
-            keep = 0.0 if trip.state is not State.CONFIRMED else 0.2
-            for account in [a for a in accounts if not self.evidence.has_list(trip, a, proving)]:
-                if not self.book.may_call(session.oms, now, keep):
-                    again_at = self.book.call_again_at(session.oms, now, keep)
-                    self.agenda.set(("look", trip.id), again_at)
-                    break
-                look = Scope(oms=session.oms, account=account, user=EVERY, instrument=EVERY)
-                call = self.book.new_call(session, "GetOpenOrders", look, now)
-                self.outbox.put(ListOpenOrders(call.number, session.number, session.oms, account))
-                self.agenda.set(("call", call.number), now + self._standing.retry.list_timeout_s)
-            else:
-                self.extra.ask(trip, session, now, keep)
-
     def _cancel_answered(self, call: Call, answer: Answer, now: float) -> None:
         match answer.kind:
             case AnswerKind.RECEIVED | AnswerKind.ABSENT:
@@ -408,16 +391,9 @@ class Sweeper:
                 self.changes.append((trip.id, Input.OVERDUE, why))
 
     def _list_failed(self, call: Call, now: float, why: str) -> None:
-        if call.name != "GetOpenOrders":
-            return
-        self.remains.failed(call, why)
-        for trip in self.evidence.latched(call.oms):
-            if call.scope.account in self.evidence.accounts(trip)[0] and call.number >= trip.sweep.mark:
-                # The lists that did come still count: only what is missing is asked for again, a moment later.
-                ask_at = max(trip.sweep.ask_at, now + self.lanes.backoff(trip.sweep.waits))
-                sweep = replace(trip.sweep, waits=trip.sweep.waits + 1, ask_at=ask_at)
-                outcome = trip.outcome if trip.state is State.CONFIRMED else UNKNOWN
-                self.trips[trip.id] = replace(trip, sweep=sweep, outcome=outcome)
+        if call.name == "GetOpenOrders":
+            self.remains.failed(call, why)
+            self.asking.failed(call, now)
 
     def _haunt(self, call: Call) -> None:
         for trip in self.evidence.latched(call.oms):

@@ -315,6 +315,8 @@ class KillSwitch:
                 self._tickers.timed_out(number, now)
                 self._nothing_came(number, "not answered", now, wall)
                 self._parts.stir_up(self._parts.sweeper.timed_out(number, now, wall))
+            case ("hedge", int(number)):
+                self._parts.stir_up(self._parts.sweeper.lanes.hedges.due(number, now))
             case ("lane", Scope() as scope):
                 self._parts.stir.add(scope.oms)
             case ("resort", str(oms)):

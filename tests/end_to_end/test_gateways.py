@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from killswitch.simulator.world import SimulatorOptions
 from tests.end_to_end.house import BTC_LIMIT, House, until
-from tests.end_to_end.proxy import Proxy
+from tests.end_to_end.proxy import AFTER, BEFORE, DOWN, MIDDLE, MUTE, MUTE_DOWN, MUTE_UP, UP, Fault, Proxy
 from tests.end_to_end.test_reload import reload
 from tests.end_to_end.verdict import Verdict
 
 pytestmark = pytest.mark.mosquitto
 
 ORDERS = SimulatorOptions(orders=24)
+CANCEL, LIST = "CancelAllOrders", "GetOpenOrders"
 QUICK = "timeout_s = 0.5"
 
 
@@ -176,3 +179,71 @@ async def test_a_wrong_secret_is_tried_no_oftener_over_two_gateways_than_over_on
         await asyncio.sleep(2.5)
         assert len([e for e in house.letters.events if e["kind"] == "sign_in_refused"]) <= 3
         assert not house.user.locked
+
+
+async def swept(house):
+    """Seconds from the press until it is proven, as the daemon's own clock tells it."""
+    await house.trip("p-1", account=14)
+    view = await house.confirmed("p-1")
+    tripped, verified = (datetime.fromisoformat(view[key]).timestamp() for key in ("tripped_at", "verified_at"))
+    return verified - tripped
+
+
+@pytest.mark.parametrize("way", [(UP, DOWN), (UP,), (DOWN,)], ids=["both ways", "up", "down"])
+async def test_a_gateway_that_is_half_open_when_a_trip_comes_delays_its_proof_by_the_hedge_only(tmp_path, way):
+    async with two_gateways(tmp_path, retry="timeout_s = 3.0\nhedge_after_s = 0.1") as (house, a, b):
+        verdict = Verdict(house, account=14)
+        await house.start()
+        await up(house, a, b)
+        a.mute(*way)
+        took_s = await swept(house)
+        assert took_s < 2.5, "neither the time-out nor the five seconds after which it counts as gone"
+        assert len(house.cancels()) == (2 if way == (DOWN,) else 1)
+        await verdict.good("p-1")
+
+
+MIDDLES = [
+    Fault(UP, CANCEL, at=BEFORE, does=MUTE),
+    Fault(UP, CANCEL, at=AFTER, does=MUTE_DOWN),
+    Fault(DOWN, CANCEL, at=BEFORE),
+    Fault(DOWN, CANCEL, at=AFTER, does=MUTE_UP),
+    Fault(DOWN, LIST, at=MIDDLE),
+    Fault(DOWN, LIST, at=AFTER, says="[]"),
+    Fault(UP, LIST, at=BEFORE, does=MUTE),
+]
+
+
+@pytest.mark.parametrize("fault", MIDDLES, ids=str)
+async def test_a_gateway_that_is_killed_or_falls_silent_in_the_middle_of_a_sweep(tmp_path, fault):
+    async with two_gateways(tmp_path) as (house, a, b):
+        verdict = Verdict(house, account=14)
+        await house.start()
+        await up(house, a, b)
+        a.mute_new = True
+        fault = a.inject(replace(fault))
+        await house.trip("p-1", account=14)
+        await until(lambda: fault.struck, "it strikes", shown=house.shown)
+        await a.refuse()
+        await up(house, b)
+        await verdict.good("p-1")
+
+
+async def test_a_reset_waits_for_the_cancel_that_hangs_and_names_it_once_its_session_is_gone(tmp_path):
+    async with two_gateways(tmp_path) as (house, a, b):
+        verdict = Verdict(house, account=14)
+        await house.start()
+        await up(house, a, b)
+        a.inject(Fault(UP, CANCEL, at=BEFORE, does=MUTE_UP))
+        a.mute_new = True
+        await house.trip("p-1", account=14)
+        await house.confirmed("p-1")
+        await house.reset("r-1", "p-1")
+        receipt = await house.receipt("r-1")
+        assert not receipt["accepted"]
+        assert "unanswered" in receipt["reason"]
+        await up(house, b)
+        await verdict.good("p-1")
+        await house.reset("r-2", "p-1")
+        receipt = await house.receipt("r-2")
+        assert receipt["accepted"]
+        assert "may still execute" in receipt["reason"]

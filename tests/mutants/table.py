@@ -89,6 +89,36 @@ MUTANTS = (
         (Seeds(PROOF), Exploring(PROOF), Exploring(PROOF, gateways=2)),
     ),
     Mutant(
+        "hedge on the same session",
+        "a cancel that hangs goes out again over another session",
+        (
+            (
+                "domain/paths.py",
+                "live(book, session.oms) if s.number != session.number)",
+                "live(book, session.oms))",
+            ),
+        ),
+        (Tests("tests/domain/test_hedges.py"),),
+    ),
+    Mutant(
+        "lists of a session that carried nothing",
+        "a session proves only what its own cancel went before",
+        (
+            (
+                "domain/evidence.py",
+                "return trip.sweep.proving(able, self.plan(trip).calls)",
+                "return frozenset(able)",
+            ),
+        ),
+        (Tests("tests/domain/test_hedges.py"),),
+    ),
+    Mutant(
+        "a list that waits for the cancel that hangs",
+        "a gateway that is silent delays a proof by the hedge and no more",
+        ((LANES, "return any(c.is_awaited for c in", "return any(not c.overdue for c in"),),
+        (Tests("tests/domain/test_hedges.py"),),
+    ),
+    Mutant(
         "0 for every",
         "a part that is every is no key at all: a 0 is everybody's to newer servers",
         (
@@ -105,13 +135,13 @@ MUTANTS = (
         "a latched scope is listed for as long as it is latched",
         (
             (
-                SWEEPER,
-                "            ask_at = max(sweep.not_before, sweep.ask_at)\n",
+                "domain/asking.py",
+                "            ask_at = max(trip.sweep.not_before, trip.sweep.ask_at)\n",
                 (
                     "            if trip.state is State.CONFIRMED:\n"
-                    '                self.agenda.clear(("blind", trip.id))\n'
+                    '                self._agenda.clear(("blind", trip.id))\n'
                     "                continue\n"
-                    "            ask_at = max(sweep.not_before, sweep.ask_at)\n"
+                    "            ask_at = max(trip.sweep.not_before, trip.sweep.ask_at)\n"
                 ),
             ),
         ),

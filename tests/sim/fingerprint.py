@@ -29,7 +29,8 @@ KIND = {
     "call": "call", "number": "call", "began_call": "call", "mark": "call", "sighted": "call", "users_asked": "call",
     "answered": "call", "session": "session", "asked_at": "time", "ended_at": "time", "sent_at": "time",
     "not_before": "time", "ask_at": "time", "singles_at": "time", "refused_at": "time", "round_ended_at": "time",
-    "next_at": "time", "ghosts": "calls",
+    "next_at": "time", "ghosts": "calls", "twin": "call", "cancelled": "call", "cancels_hang": "call",
+    "lists_hang": "call",
 }  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def _core(world: SmallWorld) -> Any:
     book, sweeper = parts.book, parts.sweeper
     wakes = []
     for what, when in parts.agenda._when.items():
-        named = (what[0], _call(what[1])) if what[0] == "call" else _value(what)  # type: ignore[index]
+        named = (what[0], _call(what[1])) if what[0] in ("call", "hedge") else _value(what)  # type: ignore[index]
         wakes.append((named, Mark("time", when)))
     own = {k: v for k, v in vars(world.core).items() if k not in _PLAIN}
     return (

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from killswitch.domain.asking import Asking
 from killswitch.domain.messages import OpenOrders
 from killswitch.domain.sweep import Sweep
 from killswitch.domain.sweeper import Sweeper
@@ -139,15 +140,15 @@ def moves_no_mark(sweep, next_call, now):
     return sweep
 
 
-real_ask = Sweeper._ask
+real_go_on = Asking.go_on
 
 
-def asks_without_guard(sweeper, session, now):
-    held = sweeper.evidence.latched(session.oms)
+def asks_without_guard(asking, oms, now):
+    held = asking._evidence.latched(oms)
     if not any(t.state is State.CONFIRMED for t in held):
-        real_ask(sweeper, session, now)
+        real_go_on(asking, oms, now)
     for trip in held:
-        sweeper.agenda.clear(("blind", trip.id))  # else it notices by itself that nobody looks
+        asking._agenda.clear(("blind", trip.id))  # else it notices by itself that nobody looks
 
 
 def keeps_its_proof(sweeper, session):
@@ -165,7 +166,7 @@ def keeps_its_proof(sweeper, session):
             "VERIFIED without list",
         ),
         ({(Sweep, "touched"): moves_no_mark}, ONE_FAULT, False, "VERIFIED without list"),
-        ({(Sweeper, "_ask"): asks_without_guard}, ALL, True, "not at rest"),
+        ({(Asking, "go_on"): asks_without_guard}, ALL, True, "not at rest"),
     ],
     ids=["any list as proof", "proof kept across sessions", "marks that don't move", "no guard"],
 )
