@@ -300,8 +300,8 @@ async def test_tokens_that_die_at_once_end_the_session_and_are_not_hammered_for(
     pace = Pace(call_s=1.0, sign_in_every_s=0.5)
     async with Simulator(options(faults=("http_token_gone=always",))) as sim, desk_at(sim, pace=pace) as desk:
         began = sim.now()
-        await desk.until(lambda: len(desk.of(LinkFailed)) >= 3)
-        assert len(asked(sim, "Authenticate")) <= 2 + (sim.now() - began) / pace.sign_in_every_s
+        await desk.until(lambda: len(desk.of(LinkFailed)) >= 4)
+        assert len(asked(sim, "Authenticate")) <= 1 + (sim.now() - began) / pace.sign_in_every_s
         assert "don't know of it" in desk.of(LinkFailed)[0].why
         assert not desk.of(HttpUp)
 
@@ -410,6 +410,16 @@ async def test_a_refusal_over_a_gateway_holds_the_sign_in_over_http_back_too():
             await asyncio.sleep(0.5)
             assert not sim.exchange.log.requests
             await desk.up()
+
+
+async def test_a_sign_in_whose_turn_comes_after_another_gateways_refusal_is_not_made():
+    door = Door()
+    async with Simulator(options()) as sim, door.turn("another:8087"), desk_at(sim, door=door) as desk:
+        await asyncio.sleep(0.2)  # it waits for its turn
+        door.refused("another:8087")
+        await desk.until(lambda: desk.of(LinkFailed))
+        assert "another gateway refuses our sign-in" in desk.of(LinkFailed)[0].why
+        assert not asked(sim, "Authenticate")
 
 
 async def test_a_sign_in_that_was_never_looked_at_is_a_lost_link_and_no_refusal():
@@ -546,17 +556,39 @@ async def test_no_secret_and_no_token_shows_in_events_or_in_logs(caplog):
             assert secret not in shown, secret
 
 
-async def test_a_certificate_that_does_not_hold_is_said_in_words(tmp_path):
+def certificate(folder):
+    """A TLS context with a certificate for 127.0.0.1 that nobody but itself vouches for: folder/cert.pem."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed: apt install openssl")
-    line = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=oms -keyout key.pem -out cert.pem"
-    subprocess.run(["openssl", *line.split()], cwd=tmp_path, check=True, capture_output=True)
+    line = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=oms -addext subjectAltName=IP:127.0.0.1"
+    files = ["-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(["openssl", *line.split(), *files], cwd=folder, check=True, capture_output=True)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    async with BareWeb(tls) as web, Desk(web.url, KEY) as desk:
+    tls.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return tls
+
+
+async def test_a_certificate_that_does_not_hold_is_said_in_words(tmp_path):
+    async with BareWeb(certificate(tmp_path)) as web, Desk(web.url, KEY) as desk:
         await desk.until(lambda: desk.of(LinkFailed))
         assert desk.of(LinkFailed)[0].why == "the sign-in: the TLS certificate doesn't hold: self-signed certificate"
         assert web.asked == []
+
+
+async def test_the_machines_own_authorities_are_believed(tmp_path, monkeypatch):
+    tls = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    async with BareWeb(tls, CancelAllOrders=(200, RECEIVED, "")) as web, Desk(web.url, KEY) as desk:
+        await desk.up()
+        assert (await desk.cancel()).answer.kind is AnswerKind.RECEIVED
+
+
+async def test_a_certificate_for_another_name_does_not_hold(tmp_path, monkeypatch):
+    tls = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    async with BareWeb(tls) as web, Desk(web.url.replace("127.0.0.1", "localhost"), KEY) as desk:
+        await desk.until(lambda: desk.of(LinkFailed))
+        assert "the TLS certificate doesn't hold" in desk.of(LinkFailed)[0].why
 
 
 async def test_a_server_that_speaks_no_tls_is_said_in_words():

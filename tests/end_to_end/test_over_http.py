@@ -16,6 +16,7 @@ from tests.end_to_end.house import House, until
 from tests.end_to_end.proxy import Proxy
 from tests.end_to_end.test_direct import trip as direct
 from tests.end_to_end.test_gateways import gone
+from tests.end_to_end.test_reload import reload
 from tests.end_to_end.verdict import Verdict
 
 pytestmark = pytest.mark.mosquitto
@@ -227,3 +228,29 @@ async def test_a_trip_without_daemon_and_broker_has_it_too(tmp_path):
         assert not house.open(account=14), said
         assert code == 1, said
         assert "UNKNOWN" in said, said
+
+
+async def test_a_reload_adds_http_under_a_latched_trip_and_takes_it_away(tmp_path):
+    async with house_with_http(tmp_path, oms={"http": None}) as (house, gateway, _):
+        await house.start()
+        await gone(gateway)
+        await house.metric("killswitch_ready", 0)
+        await house.trip("p-1", account=14)
+        await house.receipt("p-1")
+        assert house.open(account=14)
+        house.oms["http"] = house.sim.http.url
+        house.write_config()
+        await reload(house)
+        await until(lambda: not house.open(account=14), "the book is empty", shown=house.log)
+        await gateway.accept()
+        await house.confirmed("p-1")
+        house.oms["http"] = None
+        house.write_config()
+        await reload(house)
+
+        async def so():
+            (oms,) = (await house.state())["omses"]
+            return len(oms["sessions"]) == 1
+
+        await until(so, "it shows no more", shown=house.log)
+        await house.confirmed("p-1")
