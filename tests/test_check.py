@@ -248,6 +248,15 @@ def test_an_older_server_lists_all_of_it_among_its_orders_and_nothing_is_said(ho
     assert inventory(home).remarks == (QOS,)
 
 
+def test_accounts_that_are_discovered_are_said_to_be(home):
+    found = inventory(home, ("oms", 0, "accounts", "discover"))
+    text = " ".join(render(found).split())
+    assert "accounts asked of the OMS at each sign-in, with each snapshot and by each sweep of all of them" in text
+    assert "VERIFIED only where the OMS lists all of them in that very sweep" in text
+    assert (found.oms[0].discover, found.oms[0].accounts, found.oms[0].uncovered) == (True, (), ())
+    assert not any("isn't in the list of accounts" in finding for finding in found.findings)
+
+
 def test_the_inventory_is_json_as_it_is(home):
     found = inventory(home)
     again = json.loads(json.dumps(asdict(found)))

@@ -19,6 +19,7 @@ from killswitch.adapters.websocket import Connection
 from killswitch.domain.dialects import POOREST, Dialect
 from killswitch.domain.messages import (
     AccountsFound,
+    AccountsListed,
     Answered,
     AnswerKind,
     CancelAllOrders,
@@ -29,6 +30,7 @@ from killswitch.domain.messages import (
     InstrumentRow,
     Instruments,
     LinkFailed,
+    ListAccounts,
     ListInstruments,
     ListOpenOrders,
     ListPositions,
@@ -44,6 +46,7 @@ from killswitch.domain.messages import (
     SessionDown,
     SessionUp,
     SignInRefused,
+    SubscribeAccount,
     SubscribePrice,
     TradeSeen,
     Withdraw,
@@ -319,6 +322,42 @@ async def test_every_kind_of_call_is_answered_in_its_own_kind():
         assert (orders.account, [o.order_id for o in orders.orders], orders.unreadable) == (14, [5], 1)
         assert (await desk.answered(4)).accounts == (14, 15)
         assert [row.product for row in (await desk.answered(5)).rows] == ["BTC"]
+
+
+async def test_accounts_are_listed_a_page_at_a_time_and_their_events_subscribed_to():
+    page = '[{"OMSID":1,"AccountId":14},{"AccountId":"15"},{"AccountName":"nobody"}]'
+    async with BareGateway(GetAccounts=page) as gateway, Desk(gateway.url, accounts=()) as desk:
+        session = await desk.up()
+        assert gateway.bodies("SubscribeAccountEvents") == []
+        desk.link.do(ListAccounts(1, session, "prime", 0, 500))
+        desk.link.do(SubscribeAccount(2, session, "prime", 14))
+        await desk.until(lambda: desk.of(AccountsListed))
+        (listed,) = desk.of(AccountsListed)
+        assert (listed.call, listed.accounts, listed.rows, listed.unreadable) == (1, (14, 15), 3, 1)
+        assert gateway.bodies("GetAccounts") == ['{"OMSId":1,"StartIndex":0,"Limit":500}']
+        subscribed = await desk.answered(2)
+        assert isinstance(subscribed, Answered)
+        assert subscribed.answer.kind is AnswerKind.RECEIVED
+        assert gateway.bodies("SubscribeAccountEvents") == ['{"OMSId":1,"AccountId":14}']
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ({"GetAccounts": '{"result":false,"errormsg":"Not Authorized","errorcode":20}'}, AnswerKind.REFUSED),
+        ({"GetAccounts": '[{"AccountId":14}'}, AnswerKind.UNCLEAR),
+        ({"SubscribeAccountEvents": '{"Subscribed":false}'}, AnswerKind.REFUSED),
+        ({"SubscribeAccountEvents": '{"result":true,"errorcode":0}'}, AnswerKind.UNCLEAR),
+    ],
+)
+async def test_a_list_of_accounts_or_a_subscription_that_fails_is_a_generic_answer(answers, kind):
+    async with BareGateway(**answers) as gateway, Desk(gateway.url, accounts=()) as desk:
+        session = await desk.up()
+        if "GetAccounts" in answers:
+            desk.link.do(ListAccounts(1, session, "prime", 0, 500))
+        else:
+            desk.link.do(SubscribeAccount(1, session, "prime", 14))
+        assert (await desk.answered(1)).answer.kind is kind
 
 
 BTCUSD = {"InstrumentId": 25, "Symbol": "BTCUSD", "Product1Symbol": "BTC", "Product2Symbol": "USD"}

@@ -12,6 +12,7 @@ from killswitch.domain.messages import (
     Answer,
     Answered,
     AnswerKind,
+    ChangeOver,
     EverythingTripped,
     ListAccounts,
     ListOpenOrders,
@@ -20,6 +21,7 @@ from killswitch.domain.messages import (
     LookRequested,
     Lost,
     Preview,
+    Reconfigured,
     SessionUp,
     SubscribeAccount,
 )
@@ -393,3 +395,50 @@ def test_an_oms_whose_accounts_are_somebodys_word_is_asked_for_none():
     bench.trip(ALL)
     bench.settle()
     assert bench.of(ListAccounts, SubscribeAccount) == []
+
+
+def reload(bench: Census, site) -> bool:
+    settings = replace(bench.switch._parts.settings, sites=(site,), fingerprint="new")
+    actions = bench.tell(Reconfigured(wall=bench.wall, settings=settings, by="SIGHUP", token="t"))
+    return any(isinstance(action, ChangeOver) for action in actions)
+
+
+def test_a_word_that_is_taken_back_takes_what_was_proven_by_it_back_and_loses_no_account():
+    bench = Census(replace(FOUND, sites=(SITE,)))
+    bench.connect()
+    bench.trip(ALL)
+    bench.settle()
+    bench.says = REFUSED
+    assert reload(bench, SITE_OF)
+    bench.calm(10.0)
+    assert (bench.view().outcome, bench.view().accounts_looked_at) == ("UNKNOWN", (14, 15))
+    bench.says = None
+    bench.settle(within_s=100.0)
+    assert bench.view().accounts_looked_at == (14, 15, 900)
+
+
+def test_a_word_on_accounts_that_were_found_holds_as_long_as_it_names_them_all():
+    bench = Census()
+    bench.connect()
+    bench.calm()
+    assert reload(bench, SITE)
+    assert (bench.oms().accounts, bench.oms().accounts_complete) == (3, False)  # 900 was found before
+    assert reload(bench, replace(SITE, accounts=(14, 15, 900)))
+    assert (bench.oms().accounts, bench.oms().accounts_complete) == (3, True)
+    bench.trip(ALL)
+    bench.settle()
+    assert bench.view().accounts_looked_at == (14, 15, 900)
+
+
+def test_an_oms_that_is_taken_away_and_comes_again_is_asked_anew():
+    bench = Census()
+    bench.silent = (ListAccounts,)
+    bench.connect()
+    bench.calm()
+    other = replace(SITE_OF, name="other", gateways=("gw:2",))
+    assert reload(bench, other)
+    assert reload(bench, SITE_OF)
+    bench.silent = ()
+    bench.connect()
+    bench.calm()
+    assert (bench.oms().accounts, bench.oms().accounts_complete) == (3, True)

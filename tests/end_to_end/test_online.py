@@ -100,6 +100,30 @@ async def test_a_server_without_any_of_the_calls_is_no_fault_but_said(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("options", "whole_oms", "finding"),
+    [
+        ({"dialect": "v4"}, True, ""),
+        ({"dialect": "v2"}, True, "the list of all accounts can't be had: "),
+        ({"dialect": "v4", "api_user": 37}, False, ""),
+        ({"dialect": "v4", "faults": ("cut_page=1",)}, True, ""),
+    ],
+)
+async def test_accounts_that_are_to_be_discovered_are_looked_for(tmp_path, options, whole_oms, finding):
+    own = {"dialect": options["dialect"], "accounts": "discover", "whole_oms": whole_oms}
+    async with house_of(tmp_path, SimulatorOptions(orders=24, **options), oms=own) as house:
+        code, said = await check(house)
+        (oms,) = said["online"]["oms"]
+        complete = not finding and whole_oms
+        assert oms["all_accounts"] == ([14, 15, 16] if complete else None)
+        assert code == (1 if finding else 0)
+        assert [finding in text for text in said["online"]["findings"]] == ([True] if finding else [])
+        listed = [account["account"] for account in oms["accounts"] if account["open_orders"] is not None]
+        assert listed == ([] if options["dialect"] == "v2" else [14, 15, 16])
+        if not complete and not finding:
+            assert any("it is never VERIFIED" in remark for remark in said["online"]["remarks"])
+
+
+@pytest.mark.parametrize(
     ("options", "dialect", "remarks"),
     [
         ({"version": "2.23.1"}, "v2", []),
