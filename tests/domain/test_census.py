@@ -20,6 +20,7 @@ from killswitch.domain.messages import (
     ListUserAccounts,
     LookRequested,
     Lost,
+    Moved,
     Preview,
     Reconfigured,
     SessionUp,
@@ -239,6 +240,7 @@ def test_a_list_without_any_account_is_no_list():
     bench.connect()
     bench.trip(ALL)
     bench.calm(10.0)
+    assert (bench.oms().accounts, bench.oms().accounts_complete) == (0, False)
     assert (bench.state(), bench.view().outcome) == ("escalated", "UNKNOWN")
 
 
@@ -300,6 +302,18 @@ def test_new_accounts_are_found_with_each_snapshot():
     assert bench.subscribed() == [901]
     assert 901 in {action.account for action in bench.of(ListPositions)}
     assert 901 in {action.account for action in bench.of(ListOpenOrders)}
+
+
+def test_an_account_that_is_found_later_takes_confirmed_back():
+    bench = Census()
+    bench.connect()
+    bench.trip(ALL)
+    bench.settle()
+    bench.accounts.append(901)
+    bench.calm(61.0)
+    assert any(moved.input == "blind" and moved.why == "account 901 turned up" for moved in bench.bodies(Moved))
+    bench.settle()
+    assert 901 in bench.view().accounts_looked_at
 
 
 def test_a_new_session_hears_every_account_anew():
@@ -405,6 +419,7 @@ def reload(bench: Census, site) -> bool:
 
 def test_a_word_that_is_taken_back_takes_what_was_proven_by_it_back_and_loses_no_account():
     bench = Census(replace(FOUND, sites=(SITE,)))
+    bench.user_accounts = {}
     bench.connect()
     bench.trip(ALL)
     bench.settle()
