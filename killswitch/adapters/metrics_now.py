@@ -51,6 +51,7 @@ class Now(Collector):
         self._omses = [(site.name,) for site in settings.sites]
         self._sessions = [(site.name, gateway) for site in settings.sites for gateway in site.gateways]
         self._feeds = [(feed.name,) for feed in settings.feeds]
+        self._stale_after: dict[Series, float] = {(feed.name,): feed.stale_after_s for feed in settings.feeds}
         self._readings = {feed.name: 0 for feed in settings.feeds}
         self._bad = {feed.name: dict.fromkeys(_reasons(feed), 0) for feed in settings.feeds}
         self._rules = [(rule.name,) for rule in settings.rules]
@@ -93,6 +94,14 @@ class Now(Collector):
             ("feed",),
             self._feeds,
             {(f.feed,): f.age_s for f in view.feeds} if view else {},
+        )
+        # Beside the age, so that an alert needs no number of its own: each feed has another.
+        yield _family(
+            "feed_stale_after_seconds",
+            "The age past which a feed is stale, as configured",
+            ("feed",),
+            self._feeds,
+            self._stale_after,
         )
         yield _family(
             "rule_headroom_ratio",

@@ -245,6 +245,8 @@ def test_what_is_a_state_is_read_from_the_view_at_each_scrape(bench):
     assert bench.value("killswitch_state", state="armed") == 1
     assert bench.value("killswitch_state", state="sweeping") == 0
     assert bench.value("killswitch_feed_age_seconds", feed="positions") == 3.5
+    assert bench.value("killswitch_feed_stale_after_seconds", feed="positions") == 10
+    assert bench.value("killswitch_feed_stale_after_seconds", feed="var") == 5
     assert bench.value("killswitch_uncovered_accounts", oms="prime") == 1
     assert bench.value("killswitch_session_up", oms="prime", gateway=GATEWAY) == 1
     assert bench.value("killswitch_mqtt_up", broker=BROKER) == 1
@@ -597,6 +599,7 @@ def test_the_names_are_the_contracts(bench):
         "killswitch_session_up",
         "killswitch_mqtt_up",
         "killswitch_feed_age_seconds",
+        "killswitch_feed_stale_after_seconds",
         "killswitch_readings",
         "killswitch_bad_readings",
         "killswitch_conflated_readings",
