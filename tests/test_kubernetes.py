@@ -206,7 +206,9 @@ def test_the_secret_that_the_kustomization_tells_to_make_holds_every_file_that_t
 
 def test_whatever_the_configuration_connects_to_is_let_out(config):
     urls = [*config["mqtt"]["urls"], *(url for oms in config["oms"] for url in oms["gateways"])]
-    urls += [feed["url"] for feed in config.get("feed", ()) if "url" in feed]
+    urls += [
+        table[key] for table in (*config["oms"], *config.get("feed", ())) for key in ("http", "url") if key in table
+    ]
     wanted = {urlsplit(url).port or DEFAULT_PORTS[urlsplit(url).scheme] for url in urls}
     rules = the("NetworkPolicy")["spec"]["egress"]
     anywhere = {each["port"] for rule in rules if "to" not in rule for each in rule["ports"]}
