@@ -169,6 +169,9 @@ class Book:
         for held in self.sessions.values():
             if held.oms == session.oms and poorest((held.dialect, found)) is not held.dialect:
                 self.sessions[held.number] = replace(held, dialect=found)
+        resort = self.resorts.get(session.oms)
+        if resort is not None:
+            self.resorts[session.oms] = replace(resort, dialect=poorest((resort.dialect, found)))
         self.sessions[session.number] = replace(session, dialect=found)
 
     @property

@@ -254,10 +254,19 @@ class Lanes:
             self._lanes[call.scope] = replace(lane, unclear=0, unsure=False)
 
     def unsay(self, oms: str) -> None:
-        """The OMS heeds other ids than before: what waits to be written and might be ignored in part leaves no more."""
-        dialect = self._book.dialect(oms)
-        waiting = (call for call in self._natives_under_way(oms) if call.sent_at is None)
-        doomed = tuple(call.number for call in waiting if not can_say(dialect, call.scope, whole_oms=True))
+        """What waits to be written, and might be ignored in part by now, leaves no more: over whichever session.
+
+        One whose hedge was received as well: it stands before a socket that takes nothing, and would leave later.
+        """
+        resort, heeded = self._book.resorts.get(oms), self._book.dialect(oms)
+        over_http = heeded if resort is None else self._book.dialect(oms, over=resort.dialect)
+        doomed = tuple(
+            call.number
+            for call in self._book.cancels_of(oms)
+            if call.sent_at is None
+            and call.order_id is None
+            and not can_say(over_http if call.over_http else heeded, call.scope, whole_oms=True)
+        )
         if doomed:
             self._outbox.put(Withdraw(oms, doomed))
 

@@ -264,10 +264,8 @@ class Sweeper:
 
     def advance(self, oms: str, now: float, wall: float) -> None:
         """Do whatever the facts ask for now: cancels first, then judge rounds, then lists."""
-        replanned = self.evidence.replanned(oms)
-        if replanned:
-            self.lanes.unsay(oms)
-        for trip in replanned:
+        self.lanes.unsay(oms)
+        for trip in self.evidence.replanned(oms):
             self.trips[trip.id] = replace(trip, sweep=trip.sweep.touched(self.book.next_call, now))
             self.changes.append((trip.id, Input.BLIND, "the OMS heeds other ids than before, which needs another plan"))
         session = to_cancel(self.book, oms)

@@ -1,0 +1,76 @@
+"""What falls between the rooms: hedges and dialects, HTTP and gateways, late answers of two sessions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from killswitch.domain.dialects import Dialect
+from killswitch.domain.messages import (
+    OrderEnded,
+    SessionUp,
+    Withdraw,
+)
+from tests.domain.bench import Bench, order, scope
+from tests.domain.paths_bench import TWO, B, Paths
+from tests.domain.test_last_resort import Desk, with_dialect
+
+V2, V3, V4 = Dialect.V2, Dialect.V3, Dialect.V4
+AUTO = replace(TWO, sites=(replace(TWO.sites[0], dialect=None),))
+HEDGE_S = TWO.retry.hedge_after_s
+
+
+class Auto(Paths):
+    """Paths whose sign-ins tell a version."""
+
+    def up(self, session: int, gateway: str, dialect: Dialect = V2) -> None:
+        self.session = session
+        self.tell(SessionUp(wall=self.wall, oms="prime", gateway=gateway, session=session, dialect=dialect))
+
+
+def withdrawn(bench: Bench) -> set[int]:
+    return {call for action in bench.of(Withdraw) for call in action.calls}
+
+
+def unwritten_on_a() -> tuple[Auto, int]:
+    """A cancel for a user stands unwritten before A's socket; its hedge was received over B."""
+    bench = Auto(AUTO)
+    bench.orders = {1: order(1), 2: order(2, user=40)}
+    bench.trip(scope(14, 37))
+    first = bench.waiting.popleft()
+    bench.tick(bench.now + HEDGE_S)
+    assert bench.step().session == B
+    return bench, first.call
+
+
+def test_a_cancel_whose_hedge_was_received_is_not_written_later_once_its_user_may_be_ignored() -> None:
+    bench, first = unwritten_on_a()
+    assert first not in withdrawn(bench)
+    held = order(2, user=40)
+    bench.tell(OrderEnded(wall=bench.wall, oms="prime", session=B, order=held, state="Canceled"))
+    assert first in withdrawn(bench)
+
+
+def test_a_cancel_whose_hedge_was_received_is_not_written_later_once_a_poorer_session_comes() -> None:
+    bench, first = unwritten_on_a()
+    bench.up(3, "gw:3", V3)
+    assert first in withdrawn(bench)
+
+
+def test_a_cancel_that_waits_for_http_leaves_no_more_once_a_poorer_session_comes() -> None:
+    desk = Desk(with_dialect(None))
+    desk.http_up(V4)
+    desk.trip(scope(account=14, instrument=25))
+    (waiting,) = desk.sent_over_http()
+    desk.session = 1
+    desk.tell(SessionUp(wall=desk.wall, oms="prime", gateway="gw:1", session=1, dialect=V3))
+    assert waiting.call in withdrawn(desk)
+
+
+def test_what_may_be_said_over_http_is_not_richer_than_what_a_later_session_had_shown() -> None:
+    desk = Desk(with_dialect(None))
+    desk.http_up(V4)
+    desk.tell(SessionUp(wall=desk.wall, oms="prime", gateway="gw:1", session=1, dialect=V3))
+    desk.session = 1
+    desk.disconnect()
+    desk.trip(scope(account=14, instrument=25))
+    assert not desk.sent_over_http()
