@@ -46,6 +46,14 @@ class _Said:
     unclear: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Singled:
+    """The last cancel of an order by its id, over HTTP. `due_at`: another one leaves from here on."""
+
+    due_at: float
+    unclear: int = 0
+
+
 class LastResort:
     """Decides which cancels leave over HTTP now, and puts them."""
 
@@ -62,8 +70,8 @@ class LastResort:
         self._book, self._evidence = book, evidence
         self._agenda, self._outbox, self._standing = agenda, outbox, standing
         self._said: Table[Scope, _Said] = Table(undo)
-        self._singled: Table[tuple[str, int, int], float] = Table(undo)
-        """(OMS, account, order) -> when it was cancelled by its id last."""
+        self._singled: Table[tuple[str, int, int], _Singled] = Table(undo)
+        """(OMS, account, order) -> its cancel by its id."""
         self._received: Table[str, int] = Table(undo)
         """Trip -> cancels of this sweep that were received."""
         self._told: Table[str, int] = Table(undo)
@@ -74,6 +82,8 @@ class LastResort:
     def up(self, oms: str) -> None:
         """A new session over HTTP: no distance is kept to what left on an earlier one."""
         self._said.drop(lambda scope: scope.oms == oms)
+        unclear = {key for key, singled in self._singled.items() if key[0] == oms and singled.unclear}
+        self._singled.drop(unclear.__contains__)
 
     def received(self, call: Call) -> None:
         """An answer that says received, or that nothing is there."""
@@ -88,10 +98,15 @@ class LastResort:
         """A cancel that nobody knows the outcome of."""
         said = self._said.get(call.scope)
         if call.order_id is not None:
-            self._singled.pop((call.oms, _account(call), call.order_id))
+            key = (call.oms, _account(call), call.order_id)
+            singled = self._singled.get(key)
+            if singled is not None:
+                self._singled[key] = _Singled(now + self._wait_s(singled.unclear), singled.unclear + 1)
         elif said is not None and said.call == call.number:
-            wait_s = min(self._standing.retry.first_s * 2 ** min(said.unclear, 20), self._standing.retry.max_s)
-            self._said[call.scope] = replace(said, unclear=said.unclear + 1, next_at=now + wait_s)
+            self._said[call.scope] = replace(said, unclear=said.unclear + 1, next_at=now + self._wait_s(said.unclear))
+
+    def _wait_s(self, unclear: int) -> float:
+        return float(min(self._standing.retry.first_s * 2 ** min(unclear, 20), self._standing.retry.max_s))
 
     def forget(self, trip: Trip, latched: tuple[Scope, ...]) -> None:
         """The trip was reset: no cancel that was its alone leaves any more."""
@@ -174,16 +189,18 @@ class LastResort:
             for order in self._known(trip, account):
                 assert order.order_id is not None
                 key = (trip.scope.oms, account, order.order_id)
-                before = self._singled.get(key)
-                due_at = now if before is None else before + SINGLE_AGAIN_S
+                before = self._singled.get(key) or _Singled(now)
                 if order.order_id in under_way:
                     continue
-                if due_at > now or not left:
-                    again_at = min(again_at, max(due_at, now + AGAIN_S))
+                if before.due_at > now:
+                    again_at = min(again_at, before.due_at)
+                    continue
+                if not left:
+                    again_at = min(again_at, now + AGAIN_S)
                     continue
                 left -= 1
                 self._single(resort, trip, order, order.order_id, now)
-                self._singled[key] = now
+                self._singled[key] = _Singled(now + SINGLE_AGAIN_S, before.unclear)
                 again_at = min(again_at, now + SINGLE_AGAIN_S)
         return again_at
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from killswitch.domain.dialects import Dialect
 from killswitch.domain.messages import (
+    Answer,
+    AnswerKind,
     OrderEnded,
     SessionUp,
     Withdraw,
 )
 from tests.domain.bench import Bench, order, scope
 from tests.domain.paths_bench import TWO, B, Paths
-from tests.domain.test_last_resort import Desk, with_dialect
+from tests.domain.test_last_resort import Desk, known, with_dialect
 
 V2, V3, V4 = Dialect.V2, Dialect.V3, Dialect.V4
 AUTO = replace(TWO, sites=(replace(TWO.sites[0], dialect=None),))
@@ -74,3 +78,25 @@ def test_what_may_be_said_over_http_is_not_richer_than_what_a_later_session_had_
     desk.disconnect()
     desk.trip(scope(account=14, instrument=25))
     assert not desk.sent_over_http()
+
+
+@pytest.mark.parametrize("text", ["TOO MANY REQUESTS", "Server Error"])
+def test_orders_that_are_not_clearly_received_over_http_are_not_hammered(text: str) -> None:
+    desk = known()
+    said = Answer(AnswerKind.UNCLEAR, "other", text=text)
+    for _ in range(50):
+        desk.over_http(said)
+    assert len(desk.sent_over_http()) == 2
+    end = desk.now + 60
+    while (due := desk.switch.due()) is not None and due <= end:
+        desk.tick()
+        desk.over_http(said)
+    assert 20 < len(desk.sent_over_http()) < 80
+
+
+def test_a_new_session_over_http_cancels_at_once_the_orders_whose_cancels_were_cut_with_the_last_one() -> None:
+    desk = known()
+    desk.over_http(Answer(AnswerKind.UNCLEAR, "other", text="Server Error"))
+    desk.http_down()
+    desk.http_up(V3)
+    assert sorted(action.order_id for action in desk.sent_over_http()) == [1, 3]
