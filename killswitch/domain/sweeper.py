@@ -141,7 +141,9 @@ class Sweeper:
             return None
         self.agenda.clear(("call", call.number))
         self.gathering.met(call.oms, event.accounts, now)
-        self.book.users[call.oms, call.scope.user] = (call.number, frozenset(event.accounts))
+        before = self.book.users.get((call.oms, call.scope.user))
+        if before is None or before[0] < call.number:  # else a slow session tells what another one told since
+            self.book.users[call.oms, call.scope.user] = (call.number, frozenset(event.accounts))
         self.enumerations.settled(call)
         return call.oms
 

@@ -8,14 +8,17 @@ import pytest
 
 from killswitch.domain.dialects import Dialect
 from killswitch.domain.messages import (
+    AccountsFound,
     Answer,
     AnswerKind,
+    ListUserAccounts,
     OrderEnded,
     SessionUp,
     Withdraw,
 )
+from killswitch.domain.scope import EVERY
 from tests.domain.bench import Bench, order, scope
-from tests.domain.paths_bench import TWO, B, Paths
+from tests.domain.paths_bench import TWO, A, B, Paths, quiet
 from tests.domain.test_last_resort import Desk, known, with_dialect
 
 V2, V3, V4 = Dialect.V2, Dialect.V3, Dialect.V4
@@ -100,3 +103,19 @@ def test_a_new_session_over_http_cancels_at_once_the_orders_whose_cancels_were_c
     desk.http_down()
     desk.http_up(V3)
     assert sorted(action.order_id for action in desk.sent_over_http()) == [1, 3]
+
+
+def test_a_late_word_on_a_users_accounts_takes_nothing_back_that_another_session_told_since() -> None:
+    bench = Paths()
+    bench.user_accounts = {37: (14, 99)}
+    bench.silent = {A}
+    bench.trip(scope(EVERY, 37))
+    quiet(bench)
+    bench.tick(bench.now + HEDGE_S)
+    quiet(bench)
+    early = bench.of(ListUserAccounts)[0]
+    assert early.session == A
+    bench.trip(scope(EVERY, 37))  # pressed again: asked again
+    quiet(bench)
+    bench.tell(AccountsFound(wall=bench.wall, call=early.call, session=A, accounts=(14, 99)))
+    bench.settle()
