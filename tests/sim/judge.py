@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
+HEDGE_LATE_S = 0.3
 STORM = 30  # of the same cancel within a second; one each retry.first_s is 20, and a person may press
 Parts = tuple[int | None, int | None, int | None]
 
@@ -116,6 +117,17 @@ class Cancelled:
 
 
 @dataclass(slots=True)
+class Hanging:
+    """A cancel that was handed over, and may have to go over another session too."""
+
+    oms: str
+    session: int
+    what: Parts
+    at: float
+    checked: bool = False
+
+
+@dataclass(slots=True)
 class Life:
     """What this process of ours has asked and heard; a crash ends it."""
 
@@ -129,6 +141,8 @@ class Life:
     enumerated: set[tuple[str, int]] = field(default_factory=set)  # users
     refused: bool = False
     times: dict[object, deque[float]] = field(default_factory=dict)  # of each cancel, the last ones
+    handed: dict[int, Hanging] = field(default_factory=dict)  # every cancel, by its call
+    up_at: dict[int, float] = field(default_factory=dict)  # live sessions
     http: dict[int, tuple[str, str]] = field(default_factory=dict)  # as `spoken`
     spoken: dict[int, tuple[str, str]] = field(default_factory=dict)  # live sessions: OMS, and what is said on them
 
@@ -222,8 +236,10 @@ class Judge:
                 life.refused |= event.answer.kind is AnswerKind.REFUSED
             case SessionUp():
                 life.signed_in(event)
+                life.up_at[event.session] = self.world.now
             case SessionDown():
                 life.spoken.pop(event.session, None)
+                life.up_at.pop(event.session, None)
             case HttpUp():
                 life.http[event.session] = (event.oms, event.dialect.value)
             case HttpDown():
@@ -250,6 +266,7 @@ class Judge:
                 oms, what = self._reach(action)
                 self._in_a_latch(oms, what, action)
                 self.life.unanswered[action.call] = (oms, action.session, what)
+                self.life.handed[action.call] = Hanging(oms, action.session, what, self.world.now)
             case ListOpenOrders() | ListUserAccounts() | ListPositions() | ListInstruments() | SubscribePrice():
                 self._number(action)
             case AnnounceTrip():
@@ -267,6 +284,32 @@ class Judge:
                     self.broken("announced armed with trips")
             case _:
                 pass
+
+    def hedged(self) -> None:
+        """A cancel that hangs, for a scope that is still swept, went out over another session that stood all the time.
+
+        Looked at once for each cancel, after hedge_after_s and as much as our clock may be late.
+        """
+        life, world = self.life, self.world
+        wait = world.settings.retry.hedge_after_s + HEDGE_LATE_S
+        for call in life.unanswered:
+            mine = life.handed[call]
+            if mine.checked or mine.at + wait >= world.now:
+                continue
+            mine.checked = True
+            others = {s for s, up in life.up_at.items() if s != mine.session and up <= mine.at}
+            others &= {s for s, (oms, _) in life.spoken.items() if oms == mine.oms}
+            wanted = any(
+                self.states[trip] != "confirmed" and scope.oms == mine.oms and within(mine.what, of(scope))
+                for trip, scope in self.latched.items()
+            )
+            if not others or not wanted or world.woke_at >= mine.at or mine.session not in life.up_at:
+                continue
+            if not any(
+                h.oms == mine.oms and h.session != mine.session and within(mine.what, h.what) and h.at > mine.at - 1.0
+                for h in life.handed.values()
+            ):
+                self.broken(f"cancel {call} hangs on session {mine.session}, and none left on {sorted(others)}")
 
     def _number(self, call: Call) -> None:
         if call.call in self.life.calls:

@@ -124,6 +124,7 @@ class World:
         self.running = False
         self.stepped_s = 0.0
         self.frozen_until = 0.0
+        self.woke_at = -1.0  # when it stood still last, it was until then
         self.stood = False  # it froze so long that the loop must notice
         self.hot: set[int] = set()  # accounts whose position is over its limit
         self.requested: set[Scope] = set()
@@ -320,6 +321,7 @@ class World:
             self._crash()
             return
         self._check_press(event, actions, before, quiet=quiet)
+        self.judge.hedged()
         if self.steps % 16 == 0:
             self._check_view()
 
@@ -726,7 +728,7 @@ class World:
         """Our process stands still; its sockets fill."""
         if not self.running or self.now < self.frozen_until:
             return False
-        self.frozen_until = self.now + seconds
+        self.frozen_until = self.woke_at = self.now + seconds
         self.stood = seconds > GAP_S
         return True
 
