@@ -173,7 +173,8 @@ def _judge(world: SmallWorld) -> Any:
     return (
         tuple((t, s) for t, s in judge.states.items()),
         tuple(sorted(judge.over)),
-        frozenset(_call(n) for n in life.unanswered),
+        frozenset(_hanging(n, life) for n in life.unanswered),
+        frozenset((Mark("session", s), Mark("time", up)) for s, up in life.up_at.items()),
         frozenset(life.seen),
         life.refused,
         frozenset((Mark("session", s), what, Mark("order", n)) for (s, what), n in carried.items()),
@@ -188,6 +189,12 @@ def _judge(world: SmallWorld) -> Any:
             for look in looks
         ),
     )
+
+
+def _hanging(number: int, life: Life) -> Any:
+    mine = life.handed[number]
+    twin = any(h.session != mine.session and h.what == mine.what for n, h in life.handed.items() if n > number)
+    return (_call(number), Mark("session", mine.session), Mark("time", mine.at), mine.checked, twin)
 
 
 def fingerprint(world: SmallWorld) -> int:
