@@ -220,6 +220,18 @@ MUTANTS = (
         (Seeds("before the journal had it"), Exploring("before the journal had it")),
     ),
     Mutant(
+        "hedge on the same session",
+        "a cancel that hangs goes out over another session",
+        (
+            (
+                "domain/paths.py",
+                "_best(s for s in live(book, session.oms) if s.number != session.number)",
+                "_best(s for s in live(book, session.oms) if s.number == session.number)",
+            ),
+        ),
+        (Seeds("hangs on session"), Exploring("hangs on session", gateways=2, sample=400), Tests("tests/domain/test_hedges.py")),
+    ),
+    Mutant(
         "user id sent on v3",
         "no id leaves that the server doesn't honour",
         (
