@@ -229,7 +229,11 @@ MUTANTS = (
                 "_best(s for s in live(book, session.oms) if s.number == session.number)",
             ),
         ),
-        (Seeds("hangs on session"), Exploring("hangs on session", gateways=2, sample=400), Tests("tests/domain/test_hedges.py")),
+        (
+            Seeds("hangs on session"),
+            Exploring("hangs on session", gateways=2, sample=400),
+            Tests("tests/domain/test_hedges.py"),
+        ),
     ),
     Mutant(
         "user id sent on v3",
@@ -360,6 +364,18 @@ MUTANTS = (
             ),
         ),
         (Seeds("turned up and nobody listed all", most=1500),),
+    ),
+    Mutant(
+        "the accounts that are known are all",
+        "a scope without an account wants a whole list of accounts, asked for in its sweep, or a person's word",
+        (
+            (
+                "domain/book.py",
+                "        return tuple(sorted(known)), whole\n",
+                "        return tuple(sorted(known)), True\n",
+            ),
+        ),
+        (Seeds("no list of all accounts was asked for", most=1000),),
     ),
     Mutant(
         "a cancel waits for the budget",

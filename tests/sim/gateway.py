@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from killswitch.domain.messages import (
     AccountsFound,
+    AccountsListed,
     Answer,
     Answered,
     AnswerKind,
@@ -21,6 +22,7 @@ from killswitch.domain.messages import (
     CancelRejected,
     InstrumentRow,
     Instruments,
+    ListAccounts,
     ListInstruments,
     ListOpenOrders,
     ListPositions,
@@ -31,6 +33,7 @@ from killswitch.domain.messages import (
     OrderWorking,
     Positions,
     PriceSeen,
+    SubscribeAccount,
     SubscribePrice,
 )
 from tests.sim.exchange import reads
@@ -41,7 +44,15 @@ if TYPE_CHECKING:
     from tests.sim.exchange import Exchange, Resting
     from tests.sim.world import World
 
-Listing = ListOpenOrders | ListUserAccounts | ListPositions | ListInstruments | SubscribePrice
+Listing = (
+    ListAccounts
+    | SubscribeAccount
+    | ListOpenOrders
+    | ListUserAccounts
+    | ListPositions
+    | ListInstruments
+    | SubscribePrice
+)
 Call = CancelAllOrders | CancelOrder | Listing
 
 RECEIVED = Answer(AnswerKind.RECEIVED, "ok")
@@ -91,6 +102,7 @@ class Connection:
     upgraded: bool = False  # its gateway started anew as another version: what was under way is gone
     expired: bool = False  # its token is: every private call is refused
     prices: set[int] = field(default_factory=set)  # the instruments that were subscribed to
+    heard: set[int] = field(default_factory=set)  # the accounts whose events were subscribed to, beside those named
     last_arrival: float = 0.0
 
 
@@ -149,8 +161,11 @@ class Gateway:
                 self._cancel(held, call, json.loads(body))
             case ListOpenOrders():
                 self._list(held, call)
-            case ListUserAccounts():
+            case ListUserAccounts() | ListAccounts():
                 self._list_accounts(held, call)
+            case SubscribeAccount():
+                held.heard.add(call.account)
+                self._answer(held, call, self._generic(call, RECEIVED))
             case ListPositions():
                 event = Positions(
                     wall=self.world.wall,
@@ -269,16 +284,19 @@ class Gateway:
             self.world.after(rng.uniform(0.0, 0.004), lambda: self.world.place(self.exchange, call.account))
         self._answer(held, call, event, rng.uniform(0.05, 2.0) if self.hit("list slow") else None)
 
-    def _list_accounts(self, held: Connection, call: ListUserAccounts) -> None:
+    def _list_accounts(self, held: Connection, call: ListUserAccounts | ListAccounts) -> None:
         rng = self.world.rng
         if self.hit("list lost"):
             return
-        event: Event = AccountsFound(
-            wall=self.world.wall,
-            call=call.call,
-            session=call.session,
-            accounts=self.exchange.access.get(call.user, ()),
-        )
+        event: Event
+        if isinstance(call, ListAccounts):
+            page = self.exchange.accounts[call.start : call.start + call.limit]
+            event = AccountsListed(
+                wall=self.world.wall, call=call.call, session=call.session, accounts=page, rows=len(page)
+            )
+        else:
+            found = self.exchange.access.get(call.user, ())
+            event = AccountsFound(wall=self.world.wall, call=call.call, session=call.session, accounts=found)
         if self.hit("enumeration refused") or self.world.no_enumeration:
             event = self._generic(call, REFUSED[0])
         elif self.hit("list refused"):
@@ -290,7 +308,7 @@ class Gateway:
     def order_event(self, order: Resting, state: str | None) -> None:
         """`state` None: working. May be lost, late and twice; never on a later session."""
         held, world = self.connection, self.world
-        if held is None or held.silent or order.account not in world.subscribed(order.oms):
+        if held is None or held.silent or order.account not in {*world.subscribed(order.oms), *held.heard}:
             return
         if self.hit("event lost"):
             return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from killswitch.domain.messages import (
     AccountsFound,
+    AccountsListed,
     Action,
     AnnounceState,
     AnnounceTrip,
@@ -22,6 +23,7 @@ from killswitch.domain.messages import (
     CauseAdded,
     HttpDown,
     HttpUp,
+    ListAccounts,
     ListInstruments,
     ListOpenOrders,
     ListPositions,
@@ -139,6 +141,8 @@ class Life:
     ended: set[tuple[str, int]] = field(default_factory=set)
     shown: set[tuple[str, int]] = field(default_factory=set)  # accounts
     enumerated: set[tuple[str, int]] = field(default_factory=set)  # users
+    census: dict[str, tuple[int, set[int]]] = field(default_factory=dict)  # OMS -> a list of all accounts: begun, found
+    listed_all: dict[str, tuple[int, set[int]]] = field(default_factory=dict)  # the last that came to its end
     refused: bool = False
     times: dict[object, deque[float]] = field(default_factory=dict)  # of each cancel, the last ones
     handed: dict[int, Hanging] = field(default_factory=dict)  # every cancel, by its call
@@ -169,6 +173,7 @@ class Judge:
         self.order = 0
         self.latched: dict[str, Scope] = {}
         self.states: dict[str, str] = {}
+        self.swept_since: dict[str, int] = {}
         self.shadows: dict[str, Scope] = {}
         self.over: set[str] = set()
         self.over_commands: set[str] = set()  # of trips that were reset
@@ -193,6 +198,7 @@ class Judge:
         self.last_n = restored.next_n - 1
         self.latched = {t.trip: t.scope for t in restored.trips}
         self.states = dict.fromkeys(self.latched, "sweeping")
+        self.swept_since = dict.fromkeys(self.latched, self.order)
         if self.latched.keys() & self.shadowy:
             self.broken(f"a start latches what was a shadow trip: {self.latched.keys() & self.shadowy}")
         self.shadows = {}
@@ -231,6 +237,8 @@ class Judge:
                 if asked is not None:
                     life.enumerated.add(asked)
                     life.shown |= {(asked[0], a) for a in event.accounts}
+            case AccountsListed():
+                self._page(event)
             case Answered():
                 life.unanswered.pop(event.call, None)
                 life.refused |= event.answer.kind is AnswerKind.REFUSED
@@ -248,6 +256,18 @@ class Judge:
                 life.unanswered.pop(event.call, None)
             case _:
                 pass
+
+    def _page(self, event: AccountsListed) -> None:
+        """A page of all accounts; an empty one ends the list."""
+        asked = self.world.asked_pages.get(event.call)
+        if asked is None or asked.oms not in self.life.census:
+            return
+        began, found = self.life.census[asked.oms]
+        if event.rows:
+            self.life.census[asked.oms] = (began, found | set(event.accounts))
+            self.life.shown |= {(asked.oms, account) for account in event.accounts}
+        else:
+            self.life.listed_all[asked.oms] = (began, found)
 
     # --- what our process says
 
@@ -267,6 +287,10 @@ class Judge:
                 self._in_a_latch(oms, what, action)
                 self.life.unanswered[action.call] = (oms, action.session, what)
                 self.life.handed[action.call] = Hanging(oms, action.session, what, self.world.now)
+            case ListAccounts():
+                self._number(action)
+                if not action.start:
+                    self.life.census[action.oms] = (self.order, set())
             case ListOpenOrders() | ListUserAccounts() | ListPositions() | ListInstruments() | SubscribePrice():
                 self._number(action)
             case AnnounceTrip():
@@ -368,6 +392,7 @@ class Judge:
             self.commands[body.trip] = body.command_id
         self.latched[body.trip] = body.scope
         self.states[body.trip] = "sweeping"
+        self.swept_since[body.trip] = self.order
 
     def _moved(self, body: Moved) -> None:
         source = self.states.get(body.trip)
@@ -383,6 +408,8 @@ class Judge:
         elif body.outcome == "VERIFIED":
             self.broken(f"trip {body.trip} is VERIFIED on its way to {body.target}")
         self.states[body.trip] = body.target
+        if body.target == "sweeping":
+            self.swept_since[body.trip] = self.order
 
     def _reset(self, body: WasReset) -> None:
         state = self.states.get(body.trip)
@@ -476,9 +503,20 @@ class Judge:
             if oms == scope.oms and order is not None and order.open and self._holds(held, order):
                 self.broken(f"trip {trip} is VERIFIED while order {number}, shown by an event, is open")
         extra = {a for oms, a in life.shown if oms == scope.oms} - set(world.configured[scope.oms])
-        if extra and held[0] is None and (held[1] is None or (scope.oms, held[1]) not in life.enumerated):
+        if (
+            extra
+            and held[0] is None
+            and scope.oms not in world.discovers
+            and (held[1] is None or (scope.oms, held[1]) not in life.enumerated)
+        ):
             self.broken(f"trip {trip} is VERIFIED though accounts {extra} turned up and nobody listed all")
         accounts = {held[0]} if held[0] is not None else set(world.configured[scope.oms]) | extra
+        if scope.oms in world.discovers and held[0] is None:
+            accounts = set(exchange.accounts)
+            began, found = life.listed_all.get(scope.oms, (-1, set()))
+            by_user = held[1] is not None and (scope.oms, held[1]) in life.enumerated
+            if not by_user and (began < self.swept_since[trip] or found != accounts):
+                self.broken(f"trip {trip} is VERIFIED, and no list of all accounts was asked for in its sweep")
         if held[0] is None and held[1] is not None:
             accounts &= set(exchange.access.get(held[1], ()))
         self._rounds(trip, scope, {a for a in accounts if a is not None})

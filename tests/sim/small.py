@@ -127,6 +127,7 @@ class SmallWorld(World):
         self.lag_s, self.no_enumeration = 0.0, False
         names = tuple(f"prime-{n}" for n in range(self._gateways))
         self.exchanges = {"prime": exchange}
+        self.discovers, self.asked_pages = set(), {}
         self.links = [Link(self, exchange, name, self._age) for name in names]
         self.configured = {"prime": (11,)}
         self.ids = {11, 21, 22, OURS, THEIRS}

