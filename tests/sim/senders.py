@@ -58,6 +58,7 @@ class Delivery:
     receipts: int = 0
     acknowledged: int = 0
     not_durable: bool = False
+    refused: bool = False  # it was told that nothing came of it
     over: bool = False  # when it came, the trip of its command was reset already
 
 
@@ -166,6 +167,7 @@ class Senders:
             judge.broken(f"a receipt for another command: {receipt} for {command}")
         self.receipts.append((command, receipt))
         delivery.not_durable = not receipt.durable
+        delivery.refused = not receipt.accepted
         if receipt.accepted and (command.kind == "junk" or not command.permitted):
             judge.broken(f"accepted, but must be refused: {command}")
         if receipt.accepted and delivery.over:
@@ -184,7 +186,8 @@ class Senders:
             judge.broken(f"a second acknowledgement of one delivery: {delivery.command}")
         accepted = any(c is delivery.command and r.accepted for c, r in self.receipts)
         # Whether or not it was answered: what a command has made must be on disk before nobody sends it again.
-        accepted |= delivery.command.id in judge.tripped_commands | judge.reset_commands
+        made = delivery.command.id in judge.tripped_commands | judge.reset_commands
+        accepted |= made and not delivery.refused
         if accepted and not delivery.not_durable:
             self._must_be_on_disk(delivery.command)
         if delivery.link == self.link:

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 
 BORN = 1_790_000_000.0
 TROUBLE_S = 6.0
-CALM_S = 60.0  # every latched scope must be confirmed within these
+CALM_S = 75.0  # every latched scope must be confirmed within these; what was refused is tried again once a minute
 TRACE = int(os.environ.get("TRACE", "60"))  # the last steps that are shown of a seed that failed
 STEPS_MAX = 6_000
 GAP_S = 1.0  # our loop notices that it stood for longer
