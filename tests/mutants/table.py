@@ -89,18 +89,6 @@ MUTANTS = (
         (Seeds(PROOF), Exploring(PROOF), Exploring(PROOF, gateways=2)),
     ),
     Mutant(
-        "hedge on the same session",
-        "a cancel that hangs goes out again over another session",
-        (
-            (
-                "domain/paths.py",
-                "live(book, session.oms) if s.number != session.number)",
-                "live(book, session.oms))",
-            ),
-        ),
-        (Tests("tests/domain/test_hedges.py"),),
-    ),
-    Mutant(
         "lists of a session that carried nothing",
         "a session proves only what its own cancel went before",
         (

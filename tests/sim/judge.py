@@ -30,6 +30,7 @@ from killswitch.domain.messages import (
     ListUserAccounts,
     Lost,
     Moved,
+    Narrowed,
     OpenOrders,
     OrderEnded,
     OrderWorking,
@@ -147,6 +148,7 @@ class Life:
     times: dict[object, deque[float]] = field(default_factory=dict)  # of each cancel, the last ones
     handed: dict[int, Hanging] = field(default_factory=dict)  # every cancel, by its call
     up_at: dict[int, float] = field(default_factory=dict)  # live sessions
+    narrowed: set[str] = field(default_factory=set)  # OMSs that took more than they were asked to, for all that shows
     http: dict[int, tuple[str, str]] = field(default_factory=dict)  # as `spoken`
     spoken: dict[int, tuple[str, str]] = field(default_factory=dict)  # live sessions: OMS, and what is said on them
 
@@ -162,6 +164,7 @@ class Life:
     def sayable(self, scope: Scope, *, over_http: bool = False) -> bool:
         """One call can say this on every session; `over_http`: over HTTP too."""
         spoken = [*self.spoken.values(), *(self.http.values() if over_http else ())]
+        spoken += [(oms, "v3") for oms in self.narrowed]
         return all(heeds(age, of(scope)) for oms, age in spoken if oms == scope.oms)
 
 
@@ -193,7 +196,7 @@ class Judge:
     # --- lives
 
     def began(self, restored: Restored) -> None:
-        self.life = Life()
+        self.life = Life(narrowed={oms for oms, _ in restored.narrowed})
         self.reset_commands = set()
         self.last_n = restored.next_n - 1
         self.latched = {t.trip: t.scope for t in restored.trips}
@@ -343,6 +346,8 @@ class Judge:
     def _record(self, record: Record) -> None:
         body = record.body
         match body:
+            case Narrowed():
+                self.life.narrowed.add(body.oms)
             case SetAside():
                 self.broken(f"set aside: {body.event}\n{body.traceback}")
             case Tripped():

@@ -536,7 +536,9 @@ class World:
         """Newer servers need an order's id, and can't be told of users, so that single cancels must be allowed."""
         spoken = {age for oms, age in self.judge.life.spoken.values() if oms == exchange.oms}
         spoken |= {link.speaks().value for link in self.links if link.exchange is exchange}
-        if spoken != {"v2"} and (not order.numbered or self.forbidden == "single"):
+        if (spoken != {"v2"} or exchange.oms in self.judge.life.narrowed) and (
+            not order.numbered or self.forbidden == "single"
+        ):
             return True
         return not order.named or (order.tough and self.forbidden == "single")
 
