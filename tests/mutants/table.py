@@ -218,10 +218,22 @@ MUTANTS = (
             ),
         ),
         (
-            Seeds("hangs on session"),
-            Exploring("hangs on session", gateways=2, sample=400),
+            Seeds("on the same session"),
+            Exploring("on the same session", gateways=2, sample=400),
             Tests("tests/domain/test_hedges.py"),
         ),
+    ),
+    Mutant(
+        "no hedge",
+        "a cancel that hangs goes out over another session, hedge_after_s after it left",
+        (
+            (
+                "domain/paths.py",
+                "_best(s for s in live(book, session.oms) if s.number != session.number)",
+                "_best(s for s in live(book, session.oms) if False)",
+            ),
+        ),
+        (Seeds("hangs on session"),),
     ),
     Mutant(
         "user id sent on v3",

@@ -18,6 +18,7 @@ from killswitch.domain.messages import (
     AnnounceTrip,
     Answered,
     AnswerKind,
+    Called,
     CancelAllOrders,
     CancelOrder,
     CauseAdded,
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
-HEDGE_LATE_S = 0.3
+HEDGE_LATE_S = 0.25
+AGAIN = "again, which has no answer"
 STORM = 30  # of the same cancel within a second; one each retry.first_s is 20, and a person may press
 Parts = tuple[int | None, int | None, int | None]
 
@@ -333,7 +335,7 @@ class Judge:
             if not others or not wanted or world.woke_at >= mine.at or mine.session not in life.up_at:
                 continue
             if not any(
-                h.oms == mine.oms and h.session != mine.session and within(mine.what, h.what) and h.at > mine.at - 1.0
+                h.oms == mine.oms and h.session != mine.session and within(mine.what, h.what) and h.at > mine.at - wait
                 for h in life.handed.values()
             ):
                 self.broken(f"cancel {call} hangs on session {mine.session}, and none left on {sorted(others)}")
@@ -346,6 +348,10 @@ class Judge:
     def _record(self, record: Record) -> None:
         body = record.body
         match body:
+            case Called(what="sent") if AGAIN in body.text:
+                first = int(body.text.removeprefix("call ").split()[0])
+                if self.life.handed[first].session == body.session:
+                    self.broken(f"cancel {first} goes out again as {body.call} on the same session {body.session}")
             case Narrowed():
                 self.life.narrowed.add(body.oms)
             case SetAside():

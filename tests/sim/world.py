@@ -329,7 +329,7 @@ class World:
             self._crash()
             return
         self._check_press(event, actions, before, quiet=quiet)
-        # self.judge.hedged()
+        self.judge.hedged()
         if self.steps % 16 == 0:
             self._check_view()
 
@@ -535,7 +535,9 @@ class World:
     def _beyond_us(self, exchange: Exchange, order: Resting) -> bool:
         """Newer servers need an order's id, and can't be told of users, so that single cancels must be allowed."""
         spoken = {age for oms, age in self.judge.life.spoken.values() if oms == exchange.oms}
-        spoken |= {link.speaks().value for link in self.links if link.exchange is exchange}
+        beside = [link for link in self.links if link.exchange is exchange]
+        spoken |= {link.speaks().value for link in beside}
+        spoken |= {link.connection.dialect.value for link in beside if link.connection is not None}
         if (spoken != {"v2"} or exchange.oms in self.judge.life.narrowed) and (
             not order.numbered or self.forbidden == "single"
         ):
