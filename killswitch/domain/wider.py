@@ -28,10 +28,14 @@ WITHIN_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A cancel that was written. `order_id`: the one order it names; None: all of its scope."""
+    """A cancel that was written. `order_id`: the one order it names by that id; None: any of its scope.
+
+    `many`: it takes all of its scope; else one order that is told apart by another id, or both sides of a quote.
+    """
 
     scope: Scope
     order_id: int | None
+    many: bool
     at: float
 
     def explains(self, order: Order) -> bool:
@@ -42,7 +46,7 @@ class Written:
 
     def would_take(self, order: Order) -> bool:
         """The order would be taken by this call if only its account were heeded."""
-        return self.order_id is None and replace(self.scope, user=EVERY, instrument=EVERY).holds(order) is Holds.YES
+        return self.many and replace(self.scope, user=EVERY, instrument=EVERY).holds(order) is Holds.YES
 
 
 class Wider:
@@ -57,7 +61,8 @@ class Wider:
         if self._book.dialect(call.oms) is POOREST:
             return  # no id leaves that could be ignored
         lately = [one for one in self._written.get(call.oms) or () if now - one.at <= WITHIN_S]
-        self._written[call.oms] = (*lately, Written(call.scope, call.order_id, now))
+        order_id = call.order_id if call.name == "CancelOrder" and call.order_id else None
+        self._written[call.oms] = (*lately, Written(call.scope, order_id, call.order_id is None, now))
 
     def ended(self, event: OrderEnded, now: float) -> bool:
         """An order ended. True: it shows that the server took more than it was asked to."""

@@ -9,9 +9,13 @@ import pytest
 from killswitch.domain.dialects import Dialect
 from killswitch.domain.messages import (
     AccountsFound,
+    AnnounceEvent,
     Answer,
     AnswerKind,
+    CancelOrder,
+    CancelQuote,
     ListUserAccounts,
+    Order,
     OrderEnded,
     SessionUp,
     Withdraw,
@@ -19,6 +23,7 @@ from killswitch.domain.messages import (
 from killswitch.domain.scope import EVERY
 from tests.domain.bench import Bench, order, scope
 from tests.domain.paths_bench import TWO, A, B, Paths, quiet
+from tests.domain.quotes_bench import QuoteBench, settings
 from tests.domain.test_last_resort import Desk, known, with_dialect
 
 V2, V3, V4 = Dialect.V2, Dialect.V3, Dialect.V4
@@ -119,3 +124,43 @@ def test_a_late_word_on_a_users_accounts_takes_nothing_back_that_another_session
     quiet(bench)
     bench.tell(AccountsFound(wall=bench.wall, call=early.call, session=A, accounts=(14, 99)))
     bench.settle()
+
+
+# --- what ends because of us is not held against the server
+
+
+def told_to_be_wider(bench: Bench) -> list[str]:
+    return [event.text for event in bench.of(AnnounceEvent) if event.kind == "wider_than_asked"]
+
+
+def test_both_sides_of_a_quote_end_because_of_the_one_call_that_cancelled_it() -> None:
+    bench = QuoteBench(settings(dialect=None))
+    bench.session = 1
+    bench.tell(SessionUp(wall=bench.wall, oms="prime", gateway="gw:1", session=1, dialect=V4))
+    bench.quote(501, instrument=26)
+    bench.trip(scope(account=14, instrument=26))
+    while not bench.of(CancelQuote):
+        bench.step() or bench.tick()
+    bench.tick(bench.now + 1.1)  # so long after its own cancel
+    bench.trip(scope(account=14, instrument=25), "t2")
+    while bench.step():
+        pass
+    for side in (501, 502):
+        held = Order(14, side, 26, None)
+        bench.tell(OrderEnded(wall=bench.wall, oms="prime", session=1, order=held, state="Canceled"))
+    assert not told_to_be_wider(bench)
+
+
+def test_an_order_that_was_cancelled_by_its_owners_id_ends_because_of_that() -> None:
+    bench = Auto(AUTO)
+    bench.obeys = False
+    bench.orders = {3: Order(14, None, 25, 40, client_order_id=77)}
+    bench.trip(scope(14, 40))
+    while not bench.of(CancelOrder):
+        bench.step() or bench.tick()
+    bench.tick(bench.now + 1.1)
+    bench.trip(scope(14, 37), "t2")
+    quiet(bench)
+    held = Order(14, 3, 25, 40, client_order_id=77)
+    bench.tell(OrderEnded(wall=bench.wall, oms="prime", session=A, order=held, state="Canceled"))
+    assert not told_to_be_wider(bench)
