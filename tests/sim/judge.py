@@ -321,6 +321,7 @@ class Judge:
         """
         life, world = self.life, self.world
         wait = world.settings.retry.hedge_after_s + HEDGE_LATE_S
+        young = world.settings.retry.timeout_s + HEDGE_LATE_S  # it may itself be the hedge of one that old
         for call in life.unanswered:
             mine = life.handed[call]
             if mine.checked or mine.at + wait >= world.now:
@@ -335,7 +336,7 @@ class Judge:
             if not others or not wanted or world.woke_at >= mine.at or mine.session not in life.up_at:
                 continue
             if not any(
-                h.oms == mine.oms and h.session != mine.session and within(mine.what, h.what) and h.at > mine.at - wait
+                h.oms == mine.oms and h.session != mine.session and within(mine.what, h.what) and h.at > mine.at - young
                 for h in life.handed.values()
             ):
                 self.broken(f"cancel {call} hangs on session {mine.session}, and none left on {sorted(others)}")
