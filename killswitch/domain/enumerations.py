@@ -34,8 +34,8 @@ class Enumerations:
         """
         oms, user = trip.scope.oms, trip.scope.user
         asked, session = self._book.calls.get(trip.sweep.users_asked), paths.to_look(self._book, oms)
-        waits = asked is None or asked.session in paths.steady(self._book, oms)
-        if not self._evidence.asks_for_users(trip) or (trip.sweep.users_asked and waits) or not isinstance(user, int):
+        waits = trip.sweep.users_settled or (asked is not None and asked.session in paths.steady(self._book, oms))
+        if not self._evidence.asks_for_users(trip) or waits or not isinstance(user, int):
             return
         if session is None:
             return

@@ -93,9 +93,11 @@ class Evidence:
         return trip.sweep.proving(able, self.plan(trip).calls)
 
     def rests_on(self, trip: Trip, session: int) -> bool:
-        """The newest list of one of the trip's accounts came over that session."""
-        newest = (self._book.listed.get((trip.scope.oms, account)) for account in self.accounts(trip)[0])
-        return any(listed is not None and listed.session == session for listed in newest)
+        """The newest list of one of the trip's accounts came over that session, be it of what is beside its orders."""
+        accounts, extras = self.accounts(trip)[0], self._book.extras
+        orders = (self._book.listed.get((trip.scope.oms, account)) for account in accounts)
+        beside = (extras.listed.get(look) for look in extras.looks(trip, accounts))
+        return any(listed is not None and listed.session == session for listed in (*orders, *beside))
 
     def has_list(self, trip: Trip, account: int, proving: frozenset[int], session: Session) -> bool:
         """There is a list of this account that counts, or one under way. `session`: where it would be asked for.

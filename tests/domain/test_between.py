@@ -153,7 +153,7 @@ def test_both_sides_of_a_quote_end_because_of_the_one_call_that_cancelled_it() -
 
 def test_an_order_that_was_cancelled_by_its_owners_id_ends_because_of_that() -> None:
     bench = Auto(AUTO)
-    bench.obeys = False
+    bench.answers.append(Answer(AnswerKind.REFUSED, "100", 100, "Invalid Request"))  # so it goes order by order
     bench.orders = {3: Order(14, None, 25, 40, client_order_id=77)}
     bench.trip(scope(14, 40))
     while not bench.of(CancelOrder):
@@ -164,3 +164,42 @@ def test_an_order_that_was_cancelled_by_its_owners_id_ends_because_of_that() -> 
     held = Order(14, 3, 25, 40, client_order_id=77)
     bench.tell(OrderEnded(wall=bench.wall, oms="prime", session=A, order=held, state="Canceled"))
     assert not told_to_be_wider(bench)
+
+
+def test_a_users_accounts_whose_answer_was_set_aside_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.user_accounts = {37: (14, 99)}
+    bench.connect()
+    bench.trip(scope(EVERY, 37))
+    while not isinstance(bench.waiting[0], ListUserAccounts):
+        bench.step()
+    asked = bench.waiting.popleft()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.switch._parts.sweeper.gathering, "met", broken)
+        answer = AccountsFound(wall=bench.wall, call=asked.call, session=1, accounts=(14, 99))
+        assert "set_aside" in [a.kind for a in bench.switch.handle(answer, bench.now) if isinstance(a, AnnounceEvent)]
+    bench.working(order(8, account=99))  # met, so that nobody's word on all accounts is whole
+    bench.settle()
+    assert bench.orders == {}
+
+
+def test_a_proof_does_not_outlive_the_session_that_listed_its_quotes() -> None:
+    bench = QuoteBench(settings(block_trades=False))
+    bench.connect()
+    bench.trip(scope(account=14, instrument=25))
+    bench.settle()
+    bench.tell(SessionUp(wall=bench.wall, oms="prime", gateway="gw:2", session=2))
+    bench.working(order(9, account=14))  # cancelled on the first, and proven there
+    bench.session = 1
+    bench.settle()
+    first = bench.switch._parts.book.listed["prime", 14]
+    bench.switch._parts.book.listed["prime", 14] = replace(first, session=2)
+    trip = bench.switch._parts.trips["t1"]
+    carried = trip.sweep.carried | {(2, trip.scope)}
+    bench.switch._parts.trips["t1"] = replace(trip, sweep=replace(trip.sweep, carried=carried))
+    bench.disconnect()
+    assert bench.state() == "sweeping"
