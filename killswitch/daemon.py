@@ -50,6 +50,7 @@ from killswitch.domain.remains import in_words, orders_left
 from killswitch.domain.switch import KillSwitch
 from killswitch.links import OMS_ACTIONS, Links, now
 from killswitch.loop import Loop
+from killswitch.panic_places import panic_places
 from killswitch.reload import read_again
 from killswitch.sources import Sources
 
@@ -204,6 +205,7 @@ class Daemon:
             metrics=self._metrics.render,
             healthy=self._healthy,
             wall=self._wall,
+            places=lambda: panic_places(self._config),
         )
         self._commands: CommandLink | None = None
         if broker is not None:
@@ -293,12 +295,15 @@ class Daemon:
         assert isinstance(action, AnnounceEvent)
         which = f"{action.kind} {action.trip}" if action.trip else action.kind  # two trips can have one scope
         log.log(logging.INFO if action.kind in QUIET else logging.WARNING, "%s: %s", which, action.text)
+        self._http.tell(action)
         if self._commands is not None:
             self._commands.do(action)
 
     def _see(self, event: Event, actions: Sequence[Action], at: float) -> None:
         """What was handled, for those who look on."""
         self._metrics.see(event, actions, at)
+        if any(isinstance(action, AnnounceTrip | AnnounceState | ClearTrip) for action in actions):
+            self._http.poke()
         if self._recorder is not None:
             self._recorder.see(event, at)
             if isinstance(event, Reconfigured) and any(isinstance(action, ChangeOver) for action in actions):

@@ -26,7 +26,7 @@ NO_NAMES = {"utils", "util", "helpers", "helper", "common", "base"}  # names tha
 SHARED = ("wire/frame", "adapters/websocket")
 
 # Higher numbers may import lower ones; what isn't named here is the top: cli, daemon, direct, demo.
-FLOORS = {"domain": 0, "wire": 1, "adapters": 2, "loop": 3, "config": 3}
+FLOORS = {"domain": 0, "board": 0, "wire": 1, "adapters": 2, "loop": 3, "config": 3}
 TOP = 4
 
 # One door each: where a library may be imported. "adapters/" is a folder, "adapters/mqtt" a file and what it

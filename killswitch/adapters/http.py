@@ -1,4 +1,4 @@
-"""The HTTP face: health, metrics, the state, previews, and a way in for commands when the broker is down.
+"""The HTTP face: the board, health, metrics, the state, previews, and a way in for commands when the broker is down.
 
 It decides nothing: a command becomes the same event as over MQTT, and its receipt is the answer. There is no
 wait without an end, no body without a limit, and an answer that can't be had says so.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -17,18 +18,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from killswitch.adapters.http_board import Board
 from killswitch.adapters.http_gate import PLAIN_HEADERS, Answer, Gate, our_names, refusal
 from killswitch.adapters.http_server import Listen, Server, bind, is_loopback
 from killswitch.domain.messages import CommandRefused, LookRequested, Preview, Receipt
-from killswitch.wire.announce import receipt_json, trip_json
+from killswitch.wire.announce import event_json, receipt_json, rfc3339, trip_json
 from killswitch.wire.commands import SIZE_MAX, decode_reset, decode_trip
 from killswitch.wire.status import QueryError, preview_json, ready_json, scope_of_query, view_json
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from killswitch.domain.messages import Event, ResetRequested, TripRequested
+    from killswitch.domain.messages import AnnounceEvent, Event, ResetRequested, TripRequested
     from killswitch.domain.view import View
 
     Decoder = Callable[..., TripRequested | ResetRequested | CommandRefused]
@@ -40,6 +42,10 @@ DRAIN_MAX: Final = 1024 * 1024
 """Bytes read of a body that is too long, so that its sender gets to read the answer."""
 PREVIEWS_MAX: Final = 4
 """Previews under way; a further one gets 503, since each lists every account of its scope."""
+EVENTS_KEPT: Final = 50
+"""Recent events that the board shows; the journal has them all."""
+LAST_WORDS_S: Final = 5.0
+"""So long before its connection is cut a stream of events ends in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,8 @@ class HttpFace:
 
     `submit` takes an event for the core and doesn't block. `healthy` says whether the decision loop turns.
     `wall`: seconds since 1970. `bind` may be called before `run`, to learn early that the port is taken;
-    it raises ListenError.
+    it raises ListenError. `places`: the scopes that the board's panic button offers, as JSON-able values. Give it
+    each announced event with `tell`, and say with `poke` that what it shows has changed.
     """
 
     def __init__(
@@ -84,6 +91,7 @@ class HttpFace:
         metrics: Callable[[str | None], tuple[bytes, str]],
         healthy: Callable[[], bool],
         wall: Callable[[], float],
+        places: Callable[[], Sequence[dict[str, Any]]] = tuple,
         waits: Waits | None = None,
     ) -> None:
         self._listen = listen
@@ -99,6 +107,10 @@ class HttpFace:
         self._stopped = False
         self._receipts: set[_Ticket[Receipt]] = set()
         self._previews: set[_Ticket[Preview]] = set()
+        self._places = places
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._loopback = True
+        self._board = Board(self._picture, life_s=max(self._waits.connection_s - LAST_WORDS_S, 0.0))
 
     # --- life -----------------------------------------------------------------------------------------------
 
@@ -114,6 +126,7 @@ class HttpFace:
     async def run(self) -> None:
         self.bind()
         port, loopback = self.port, is_loopback(self._sockets)
+        self._loopback = loopback
         names = our_names(self._listen.host, port, loopback=loopback)
         if not loopback:
             _log.warning("HTTP listens beyond loopback: it shows the state there, and takes no commands")
@@ -121,9 +134,11 @@ class HttpFace:
         if self._stopped:  # before we had begun
             self._server.stop()
         _log.info("HTTP on %s port %d", self._listen.host, port)
+        showing = asyncio.ensure_future(self._board.run())
         try:
             await self._server.run(self._sockets)
         finally:
+            showing.cancel()
             self._send_home()
             for each in self._sockets:
                 each.close()
@@ -143,7 +158,19 @@ class HttpFace:
         if action.token in waiting:
             action.token.give(action)
 
+    def tell(self, event: AnnounceEvent) -> None:
+        """Something that people should know, for the board."""
+        said = event_json(event, self._daemon)
+        said.pop("detail", None)  # for machines, of any shape
+        self._events.append(said)
+        self._board.poke()
+
+    def poke(self) -> None:
+        """What the board shows has changed."""
+        self._board.poke()
+
     def _send_home(self) -> None:
+        self._board.stop()
         for receipt in self._receipts:
             receipt.give(None)
         for preview in self._previews:
@@ -154,6 +181,8 @@ class HttpFace:
     def _routes(self) -> Starlette:
         routes = Starlette(
             routes=[
+                Route("/", self._board.show),
+                Route("/events", self._board.events),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._show_metrics),
@@ -183,6 +212,16 @@ class HttpFace:
 
     async def _state(self, _request: Request) -> Response:
         return Answer(view_json(self._view(), trip_json))
+
+    def _picture(self) -> dict[str, Any]:
+        """What the board is shown: the state, recent events (newest last), and what its button may do."""
+        return view_json(self._view(), trip_json) | {
+            "at": rfc3339(self._wall()),
+            "healthy": self._healthy(),
+            "events": list(self._events),
+            "places": list(self._places()),
+            "takes_commands": self._loopback,
+        }
 
     async def _preview(self, request: Request) -> Response:
         try:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 OPEN: Final = ("/healthz", "/readyz", "/metrics")
 """What probes and scrapers ask for; on a network they call us by names that we can't know."""
+COSTLY: Final = ("/preview", "/events")
+"""What is bounded in number: a page elsewhere that can't read the answer could still use it up."""
 
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 
@@ -68,7 +70,7 @@ class Gate:
             return "a page of another origin may not ask here"
         # An image or a script of another site comes without an Origin, but browsers say where it is from.
         crossed = any(s.lower() in ("cross-site", "same-site") for s in headers.getlist("sec-fetch-site"))
-        if crossed and (not reads or path == "/preview"):
+        if crossed and (not reads or path in COSTLY):
             return "a page of another site may not ask here"
         if reads:
             return None

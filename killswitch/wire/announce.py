@@ -222,7 +222,7 @@ def encode_replica(state: str, trips: Sequence[TripView], daemon: str, instance:
     return _bytes({"daemon": daemon, "instance": instance, "state": state, "trips": views, **marked})
 
 
-def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
+def event_json(event: AnnounceEvent, daemon: str) -> dict[str, Any]:
     """`trip` and `detail` are there where the event has them, `shadow` where it is true, `durable` where it is not."""
     said: dict[str, Any] = {
         "kind": event.kind,
@@ -238,7 +238,11 @@ def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
         said["shadow"] = True
     if not event.durable:
         said["durable"] = False
-    return _bytes(said)
+    return said
+
+
+def encode_event(event: AnnounceEvent, daemon: str) -> bytes:
+    return _bytes(event_json(event, daemon))
 
 
 # --- reading -----------------------------------------------------------------------------------------------

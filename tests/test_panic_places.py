@@ -1,0 +1,66 @@
+"""What the board's button offers."""
+
+from __future__ import annotations
+
+from killswitch.config import load
+from killswitch.panic_places import panic_places
+
+CONFIG = """
+[daemon]
+name = "ks-a"
+
+[mqtt]
+urls = ["mqtt://127.0.0.1:1883"]
+
+[[oms]]
+name = "prime"
+oms_id = 1
+gateways = ["ws://127.0.0.1:8087/WSGateway/"]
+dialect = "v2"
+user_id = 37
+api_key = "k"
+secret_file = "prime.secret"
+accounts = [14, 15]
+whole_oms = true
+
+[[panic]]
+name = "desk"
+topic = "desk"
+scope = { oms = "prime", account = 14 }
+
+[[feed]]
+name = "positions"
+kind = "oms"
+oms = "prime"
+stale_after_s = 30
+
+[[rule]]
+name = "each"
+reading = "position"
+kind = "limit"
+above = 50
+scope = { oms = "prime", account = "{account}" }
+
+[[rule]]
+name = "one"
+reading = "position"
+kind = "limit"
+above = 50
+scope = { oms = "prime", account = 15, instrument = 25 }
+"""
+
+
+def test_panics_fixed_rules_and_accounts_are_offered_each_scope_once(tmp_path):
+    (tmp_path / "killswitch.toml").write_text(CONFIG)
+    secret = tmp_path / "prime.secret"
+    secret.write_text("s")
+    secret.chmod(0o600)
+    offered = panic_places(load(tmp_path / "killswitch.toml", {}))
+    assert [(place["name"], place["words"]) for place in offered] == [
+        ("panic: desk", "prime: account 14, all users, all instruments"),
+        ("rule: one", "prime: account 15, instrument 25, all users"),
+        ("account", "prime: account 15, all users, all instruments"),
+        ("whole OMS", "prime: all accounts, all users, all instruments"),
+    ]
+    assert offered[1]["scope"] == {"oms": "prime", "account": 15, "instrument": 25}
+    assert offered[3]["scope"] == {"oms": "prime", "account": "every"}
