@@ -108,6 +108,14 @@ class Page:
 
     async def open(self, url):
         await self.call("Page.navigate", url=url)
+        there = f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
+        end = time.monotonic() + WITHIN_S
+        while True:
+            with contextlib.suppress(AssertionError):  # what was asked of the page before it
+                if await self.eval(there):
+                    return
+            assert time.monotonic() < end, f"{url} didn't load"
+            await asyncio.sleep(0.05)
 
     async def eval(self, expression):
         done = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
@@ -118,8 +126,9 @@ class Page:
         """Wait until this is truthy on the page, and give it."""
         end = time.monotonic() + WITHIN_S
         while not (value := await self.eval(expression)):
-            shown = await self.eval("document.body.innerText.slice(0, 3000)")
-            assert time.monotonic() < end, f"it never came to be: {what or expression}; {shown}"
+            if time.monotonic() > end:
+                shown = await self.eval("document.body.innerText.slice(0, 3000)")
+                raise AssertionError(f"it never came to be: {what or expression}; {shown}")
             await asyncio.sleep(0.05)
         return value
 
