@@ -127,7 +127,7 @@ function changeTrip(node, trip) {
   const { top, facts, reset, button, why } = node.parts;
   node.dataset.state = trip.state;
   put(top.firstChild, words(trip.scope));
-  const badges = [trip.shadow ? "shadow" : "", trip.drill ? "drill" : ""].filter(Boolean);
+  const badges = [trip.shadow && trip.state !== "shadow" ? "shadow" : "", trip.drill ? "drill" : ""].filter(Boolean);
   put(top.lastChild, [trip.state, ...badges].join(" · "));
   said(facts, [
     ["", `Cause: ${causes(trip) || "unknown"}`],
@@ -269,7 +269,10 @@ function watch() {
       document.title = "LOST · killswitch";
     }
   }
-  if (lost !== now) { lost = now; }
+  if (now && !lost && followed && !busy) {
+    said(byId("receipt"), [...followed.lines, ["bad", "What became of it since isn't known: the daemon is lost."]]);
+  }
+  lost = now;
   show(byId("lost"), now);
   document.body.classList.toggle("is-lost", now);
   if (now || known) speak();
