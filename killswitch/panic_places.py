@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from killswitch.domain.scope import EVERY, Scope
 from killswitch.domain.settings import TemplateError
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from killswitch.config import Config
+
+ACCOUNTS_MAX: Final = 100
+"""Offered of one OMS: nobody looks through more in a hurry, and each picture holds them. Any id can be typed."""
 
 
 def panic_places(config: Config) -> list[dict[str, Any]]:
@@ -34,7 +37,7 @@ def _named(config: Config) -> Iterator[tuple[str, Scope]]:
         except TemplateError:  # it hangs on what is read
             continue
     for oms in config.oms:
-        for account in oms.accounts:
+        for account in oms.accounts[:ACCOUNTS_MAX]:
             yield "account", Scope(oms=oms.name, account=account, user=EVERY, instrument=EVERY)
         if oms.whole_oms:
             yield "whole OMS", Scope(oms=oms.name, account=EVERY, user=EVERY, instrument=EVERY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from killswitch.config import load
-from killswitch.panic_places import panic_places
+from killswitch.panic_places import ACCOUNTS_MAX, panic_places
 
 CONFIG = """
 [daemon]
@@ -50,12 +50,22 @@ scope = { oms = "prime", account = 15, instrument = 25 }
 """
 
 
-def test_panics_fixed_rules_and_accounts_are_offered_each_scope_once(tmp_path):
-    (tmp_path / "killswitch.toml").write_text(CONFIG)
-    secret = tmp_path / "prime.secret"
+def offered_by(folder, config):
+    (folder / "killswitch.toml").write_text(config)
+    secret = folder / "prime.secret"
     secret.write_text("s")
     secret.chmod(0o600)
-    offered = panic_places(load(tmp_path / "killswitch.toml", {}))
+    return panic_places(load(folder / "killswitch.toml", {}))
+
+
+def test_of_very_many_accounts_the_first_are_offered(tmp_path):
+    offered = offered_by(tmp_path, CONFIG.replace("[14, 15]", str(list(range(14, 1014)))))
+    assert len([place for place in offered if place["name"] == "account"]) <= ACCOUNTS_MAX
+    assert offered[-1]["name"] == "whole OMS"
+
+
+def test_panics_fixed_rules_and_accounts_are_offered_each_scope_once(tmp_path):
+    offered = offered_by(tmp_path, CONFIG)
     assert [(place["name"], place["words"]) for place in offered] == [
         ("panic: desk", "prime: account 14, all users, all instruments"),
         ("rule: one", "prime: account 15, instrument 25, all users"),
