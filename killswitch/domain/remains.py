@@ -53,14 +53,15 @@ class Remains:
         unseen: list[tuple[int, str]] = []
         for account in self._evidence.accounts(trip)[0]:
             listed = self._book.listed.get((oms, account))
-            number, why = self._failed.get((oms, account)) or (0, "not listed yet")
+            number, why = self._failed.get((oms, account)) or (0, "")
             beside = self._book.extras.unseen(trip, account)
             if beside and not away:
                 unseen.append((account, beside))
             elif not away and listed is not None and max(trip.sweep.began_call, number) <= listed.call:
                 seen.append(account)
             else:
-                unseen.append((account, away or why))
+                # A look that failed before this sweep began is no reason any more.
+                unseen.append((account, away or (why if number >= trip.sweep.began_call else "not listed yet")))
         return tuple(seen), tuple(unseen)
 
     def of(self, trip: Trip, at_most: int = SHOWN_MAX) -> Remaining:

@@ -27,6 +27,7 @@ from killswitch.domain.remains import in_words, orders_left
 from tests.domain.bench import SETTINGS, Bench, confirmed, order, scope
 
 NOT_AUTHORIZED = Answer(AnswerKind.REFUSED, "20", 20, "Not Authorized")
+NOT_SUPPORTED = Answer(AnswerKind.REFUSED, "106", 106, "Operation Not Supported")
 BROKEN = Answer(AnswerKind.UNCLEAR, "102", 102, "Server Error")
 
 
@@ -178,12 +179,22 @@ def test_a_second_reason_to_escalate_is_journalled_with_what_remains() -> None:
     bench.obeys = False
     bench.trip(scope(account=14))
     swept(bench, SETTINGS.confirm.deadline_s + 1)
-    swept(bench, 3.0, no_lists_of=(14,), answer=NOT_AUTHORIZED)
+    swept(bench, 3.0, no_lists_of=(14,), answer=NOT_SUPPORTED)
     (noted,) = [b for b in bench.bodies(Noted) if b.kind == "escalated"]
     assert noted.trip == "t1"
-    assert "account 14 can't be listed: Not Authorized; UNKNOWN" in noted.text
+    assert "account 14 can't be listed: Operation Not Supported; UNKNOWN" in noted.text
     assert "1 order remains: 77" in noted.text
-    assert bench.of(AnnounceTrip)[-1].trip.why == "account 14 can't be listed: Not Authorized"
+    assert bench.of(AnnounceTrip)[-1].trip.why == "account 14 can't be listed: Operation Not Supported"
+
+
+def test_a_look_that_failed_before_the_sweep_began_is_no_reason_why_an_account_is_not_seen() -> None:
+    bench = Bench()
+    bench.connect()
+    bench.trip(scope(account=14))
+    swept(bench, 3.0, no_lists_of=(14,))
+    assert bench.view().remaining.unseen == ((14, "Server Error"),)
+    bench.trip(scope(account=14), "t2")
+    assert bench.view("t2").remaining.unseen == ((14, "not listed yet"),)
 
 
 def test_what_is_verified_says_so_in_its_events_and_at_its_reset() -> None:
