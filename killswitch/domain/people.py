@@ -224,7 +224,8 @@ class People:
             return
         reason = self._of_rules(trip) or "reset"
         if trip.ghosts:
-            reason += f"; {len(trip.ghosts)} cancels on dead sessions may still execute: {trip.ghosts}"
+            numbers = ", ".join(str(number) for number in trip.ghosts)
+            reason += f"; {_cancels(len(trip.ghosts))} on dead sessions may still execute: {numbers}"
         body = WasReset(
             trip.id, event.by, event.reason, event.id, event.digest, trip.ghosts, VERIFIED, trip.verified_wall
         )
@@ -278,7 +279,7 @@ class People:
         under_way = [c for c in self._parts.book.cancels_under_way(trip.scope) if self._rests_on(trip, c.scope)]
         over_http = [c for c in self._parts.book.cancels_over_http(trip.scope) if self._rests_on(trip, c.scope)]
         if over_http:  # they end by themselves, within seconds
-            return f"{len(over_http)} cancels over HTTP are unanswered"
+            return f"{_cancels(len(over_http))} over HTTP {'is' if len(over_http) == 1 else 'are'} unanswered"
         if not under_way:
             return None
         for call in under_way:
@@ -291,7 +292,7 @@ class People:
                     DropSession(session.oms, session.number, f"call {call.number} was never answered")
                 )
                 return f"cancel {call.number} was never answered; its connection is being replaced, try again"
-        return f"{len(under_way)} cancels are unanswered"
+        return f"{_cancels(len(under_way))} {'is' if len(under_way) == 1 else 'are'} unanswered"
 
     def _rests_on(self, trip: Trip, scope: Scope) -> bool:
         """A cancel under way would still act for this trip only: no other latched scope asks for it."""
@@ -311,3 +312,7 @@ class People:
 
     def _has_rule(self, name: str) -> bool:
         return any(rule.name == name for rule in self._parts.settings.rules)
+
+
+def _cancels(count: int) -> str:
+    return "1 cancel" if count == 1 else f"{count} cancels"

@@ -277,7 +277,7 @@ def test_after_the_reset_nothing_leaves_and_what_is_on_its_way_holds_the_reset_b
     desk.settle()
     desk.reset("t1")
     (receipt,) = [a for a in desk.of(Receipt) if a.id == "r1"]
-    assert (receipt.accepted, receipt.reason) == (False, "1 cancels over HTTP are unanswered")
+    assert (receipt.accepted, receipt.reason) == (False, "1 cancel over HTTP is unanswered")
     (call,) = [a.call for a in desk.sent_over_http()]
     desk.tell(Lost(wall=desk.wall, call=call, session=desk.http, why="no answer within 5 s"))
     desk.reset("t1", "r2")
