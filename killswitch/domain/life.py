@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 
 REMIND_EVERY_S: Final = 60.0
+REASONS_MAX: Final = 10
+"""Different reasons of one escalation that are told as they come."""
 DISK_WAIT_S: Final = 1.0
 """For so long an escalation waits for the journal; then people hear of it as not yet on disk."""
 
@@ -61,8 +63,7 @@ class Life:
             self._parts.numbers["late"] += 1
             return
         if target is trip.state:
-            if input_ is Input.OVERDUE and self._parts.status.get(f"why {trip.id}") != why:
-                self._parts.status[f"why {trip.id}"] = why
+            if input_ is Input.OVERDUE and self._is_news(trip.id, why):
                 text = self._escalation(trip, why)
                 n = self._parts.outbox.record(Noted("escalated", text, trip.id), wall)
                 self._tell_escalation(trip, text, now, wall, n)
@@ -96,6 +97,7 @@ class Life:
                 self._parts.agenda.clear(("overdue", trip.id))
                 self._parts.agenda.clear(("remind", trip.id))
                 self._parts.status.pop(f"why {trip.id}")
+                self._parts.status.pop(f"told {trip.id}")
                 self._parts.trips[trip.id] = replace(trip, state=target, outcome=VERIFIED, confirmed_once=True)
                 text = f"{trip.scope.in_words()}: confirmed: VERIFIED, no {body.covers} left: {why}"
                 detail = {"outcome": VERIFIED, "covers": body.covers}
@@ -103,7 +105,7 @@ class Life:
             case State.ESCALATED:
                 trip = replace(trip, state=target, outcome=outcome)
                 self._parts.trips[trip.id] = trip
-                self._parts.status[f"why {trip.id}"] = why
+                self._parts.status[f"why {trip.id}"] = self._parts.status[f"told {trip.id}"] = why
                 self._parts.agenda.clear(("overdue", trip.id))
                 self._parts.agenda.set(("remind", trip.id), now + REMIND_EVERY_S)
                 self._tell_escalation(trip, self._escalation(trip, why), now, wall, n)
@@ -136,6 +138,19 @@ class Life:
         shown = f"{left}; {remains}" if remains else left
         over_http = self._parts.sweeper.resort.words(trip)
         return f"{trip.scope.in_words()}: not confirmed: {why}; {outcome}, {shown}{over_http}{contact}"
+
+    def _is_news(self, trip_id: str, why: str) -> bool:
+        """Whether people should hear of this reason now; as the newest one it is kept either way.
+
+        What is refused in several ways is tried again in each of them, every few seconds: said again each time, the
+        reasons would bury whatever else happens. The reminder says the newest.
+        """
+        self._parts.status[f"why {trip_id}"] = why
+        told = (self._parts.status.get(f"told {trip_id}") or "").splitlines()
+        if why in told or len(told) >= REASONS_MAX:
+            return False
+        self._parts.status[f"told {trip_id}"] = "\n".join((*told, why))
+        return True
 
     def _tell_escalation(self, trip: Trip, text: str, now: float, wall: float, n: int) -> None:
         left = self._parts.sweeper.remains.of(trip)

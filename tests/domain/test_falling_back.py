@@ -11,6 +11,7 @@ import pytest
 
 from killswitch.domain.book import Call
 from killswitch.domain.dialects import Dialect, can_say
+from killswitch.domain.life import REASONS_MAX, REMIND_EVERY_S
 from killswitch.domain.messages import Answer, AnswerKind, Order
 from killswitch.domain.paths import watching
 from killswitch.domain.scope import EVERY, Scope
@@ -149,6 +150,19 @@ def test_a_second_factor_is_demanded_of_every_cancel(dialect, wanted) -> None:
     stays_open(world, wanted)
     world.exchange.two_factor_calls = ()
     proven(world, wanted, 8.0)
+
+
+def test_what_is_refused_in_many_ways_again_and_again_is_told_once_each_and_then_by_the_reminder() -> None:
+    world = Opposite(V2, orders=60, two_factor_calls=("CancelAllOrders", "CancelOrder"))
+    world.connect()
+    world.trip(scope(14))
+    world.wait(REMIND_EVERY_S - 1)
+    texts = [
+        event.text.split("; RESIDUAL")[0].split("; UNKNOWN")[0] for event in world.events if event.kind == "escalated"
+    ]
+    assert 2 <= len(texts) == len(set(texts)) <= 1 + REASONS_MAX
+    world.wait(2.0)
+    assert len([event for event in world.events if event.kind == "escalated"]) == len(texts) + 1
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
