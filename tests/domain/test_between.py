@@ -203,3 +203,28 @@ def test_a_proof_does_not_outlive_the_session_that_listed_its_quotes() -> None:
     bench.switch._parts.trips["t1"] = replace(trip, sweep=replace(trip.sweep, carried=carried))
     bench.disconnect()
     assert bench.state() == "sweeping"
+
+
+def test_the_cancel_of_a_quote_is_not_hedged_by_one_side_of_it_when_a_session_comes() -> None:
+    bench = QuoteBench(settings(block_trades=False))
+    bench.connect()
+    bench.quote(501)
+    bench.trip(scope(account=14, instrument=25))
+    while not bench.of(CancelQuote):
+        bench.step() or bench.tick()
+    bench.tell(SessionUp(wall=bench.wall, oms="prime", gateway="gw:2", session=2))
+    bench.tick(bench.now + HEDGE_S + 0.1)
+    assert not bench.of(CancelOrder)
+
+
+def test_while_every_session_hangs_a_users_accounts_are_not_asked_for_again_and_again() -> None:
+    bench = Paths()
+    bench.user_accounts = {37: (14, 15)}
+    bench.silent = {A, B}
+    bench.trip(scope(EVERY, 37))
+    quiet(bench)
+    began = bench.now
+    while (due := bench.switch.due()) is not None and due < began + TWO.retry.list_timeout_s - 0.1:
+        bench.tick()
+        quiet(bench)
+    assert len(bench.of(ListUserAccounts)) <= 2
