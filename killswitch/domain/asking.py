@@ -12,6 +12,7 @@ from killswitch.domain.trips import UNKNOWN, State
 
 if TYPE_CHECKING:
     from killswitch.domain.book import Call, Session
+    from killswitch.domain.scope import Part
     from killswitch.domain.standing import Standing
     from killswitch.domain.sweeper import Sweeper
     from killswitch.domain.trips import Trip
@@ -35,6 +36,7 @@ class Asking:
 
     def go_on(self, oms: str, now: float) -> None:
         """Ask for the lists that the rounds under way lack; sweeps before guards."""
+        awaited = self._awaited(oms)
         for trip in sorted(self._evidence.latched(oms), key=lambda t: t.state is State.CONFIRMED):
             self._enumerations.ask(trip, now)
             trip = self._trips[trip.id]  # noqa: PLW2901  # as it is now
@@ -44,11 +46,25 @@ class Asking:
             if now < ask_at:
                 self._agenda.set(("look", trip.id), ask_at)
                 continue
+            account = trip.scope.account
+            near = awaited.values() if account is EVERY else (awaited.get(account, ()), awaited.get(EVERY, ()))
+            if any(cancel.meets(trip.scope) for cancels in near for cancel in cancels):
+                # The cancel first: a list asked now would be void soon. Its answer, or its time-out, brings us back.
+                continue
             proving = self._evidence.proving(trip)
             session = paths.to_look(self._book, oms, proving)
-            if session is None or self._lanes.busy(trip.scope):
-                continue  # the cancel first: its answer, or its time-out, brings us back here
+            if session is None:
+                continue
             self._ask(trip, session, proving, now)
+
+    def _awaited(self, oms: str) -> dict[Part, list[Scope]]:
+        """The scopes of the cancels whose answers are waited for, by their accounts: so few are held against a trip."""
+        everything = Scope(oms=oms, account=EVERY, user=EVERY, instrument=EVERY)
+        awaited: dict[Part, list[Scope]] = {}
+        for call in self._book.cancels_under_way(everything):
+            if call.is_awaited:
+                awaited.setdefault(call.scope.account, []).append(call.scope)
+        return awaited
 
     def _ask(self, trip: Trip, session: Session, proving: frozenset[int], now: float) -> None:
         keep = 0.0 if trip.state is not State.CONFIRMED else GUARDS_KEEP

@@ -25,6 +25,8 @@ class Dialect(Enum):
     V3 = "v3"
     V4 = "v4"
 
+    __hash__ = object.__hash__  # an enumeration's own is Python, and each plan looks in the table below
+
 
 POOREST: Final = Dialect.V3
 """What a server is taken for that nobody could tell of: it honours the account and nothing else."""
@@ -55,7 +57,11 @@ def ignored_by(dialect: Dialect, version: str) -> tuple[str, ...]:
 
 def poorest(dialects: Iterable[Dialect]) -> Dialect:
     """The one whose calls each of these understands: of any two, one honours all that the other does."""
-    return min(dialects, key=lambda dialect: len(HONOURS[dialect]), default=POOREST)
+    found: Dialect | None = None
+    for dialect in dialects:
+        if found is None or (dialect is not found and len(HONOURS[dialect]) < len(HONOURS[found])):
+            found = dialect
+    return found or POOREST
 
 
 @dataclass(frozen=True, slots=True)

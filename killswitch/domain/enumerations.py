@@ -33,9 +33,11 @@ class Enumerations:
         A session that hangs isn't waited for while another one answers.
         """
         oms, user = trip.scope.oms, trip.scope.user
+        if not self._evidence.asks_for_users(trip) or not isinstance(user, int):
+            return
         asked, session = self._book.calls.get(trip.sweep.users_asked), paths.to_look(self._book, oms)
         waits = trip.sweep.users_settled or (asked is not None and asked.session in paths.steady(self._book, oms))
-        if not self._evidence.asks_for_users(trip) or waits or not isinstance(user, int):
+        if waits:
             return
         if session is None:
             return

@@ -33,6 +33,10 @@ class Evidence:
         self._found: Table[tuple[str, int], tuple[int, Found]] = Table(undo)
         self._spoken: Table[str, Dialect] = Table(undo)
         """OMS -> the dialect that its plans were made for when they were looked at last."""
+        # Each event asks for them of every latched trip. Not in a table: an answer is given again only where all
+        # that it was made from is the same, so that nothing has to be taken back.
+        self._plans: dict[str, tuple[tuple[object, ...], Plan]] = {}
+        self._provings: dict[str, tuple[tuple[object, ...], frozenset[int]]] = {}
 
     def latched(self, oms: str) -> tuple[Trip, ...]:
         return tuple(t for t in self._trips.values() if t.scope.oms == oms)
@@ -49,8 +53,13 @@ class Evidence:
         whole_oms = site is None or site.whole_oms
         accounts, _ = self.accounts(trip)
         dialect = dialect or self._book.dialect(trip.scope.oms)
-        sweep = trip.sweep
-        return plan(dialect, trip.scope, accounts, whole_oms=whole_oms, refused=sweep.refused, by_order=sweep.by_order)
+        refused, by_order = trip.sweep.refused, trip.sweep.by_order
+        made_from = (dialect, trip.scope, accounts, whole_oms, refused, by_order)
+        held = self._plans.get(trip.id)
+        if held is None or held[0] != made_from:
+            made = plan(dialect, trip.scope, accounts, whole_oms=whole_oms, refused=refused, by_order=by_order)
+            held = self._plans[trip.id] = (made_from, made)
+        return held[1]
 
     def replanned(self, oms: str) -> tuple[Trip, ...]:
         """The trips that another dialect than before makes another plan for: what proved the old one proves nothing."""
@@ -89,8 +98,13 @@ class Evidence:
 
     def proving(self, trip: Trip) -> frozenset[int]:
         """The sessions whose lists can prove something for this trip."""
-        able = (s.number for s in paths.live(self._book, trip.scope.oms) if s.lists)
-        return trip.sweep.proving(able, self.plan(trip).calls)
+        able = tuple([s.number for s in paths.live(self._book, trip.scope.oms) if s.lists])
+        calls = self.plan(trip).calls
+        made_from = (able, trip.sweep.carried, calls)
+        held = self._provings.get(trip.id)
+        if held is None or held[0] != made_from:
+            held = self._provings[trip.id] = (made_from, trip.sweep.proving(able, calls))
+        return held[1]
 
     def rests_on(self, trip: Trip, session: int) -> bool:
         """The newest list of one of the trip's accounts came over that session, be it of what is beside its orders."""
@@ -121,6 +135,11 @@ class Evidence:
         found = find(trip.scope, listed.orders, listed.unreadable)
         self._found[trip.id, account] = (listed.call, found)
         return found
+
+    def lacks_first(self, trip: Trip, accounts: tuple[int, ...]) -> bool:
+        """The list of the first account isn't of the round under way, whichever sessions can prove something."""
+        listed, sweep = self._book.listed.get((trip.scope.oms, accounts[0])), trip.sweep
+        return listed is None or listed.call < sweep.mark or listed.asked_at < sweep.not_before
 
     def round(self, trip: Trip, accounts: tuple[int, ...], proving: frozenset[int]) -> list[tuple[int, Found]] | None:
         """The scope's orders in the lists of the round under way; None while one of them lacks."""
@@ -158,6 +177,8 @@ class Evidence:
         return sum(counts) + self._book.extras.left(trip, self.accounts(trip)[0])
 
     def forget(self, trip: str) -> None:
+        self._plans.pop(trip, None)
+        self._provings.pop(trip, None)
         for key in self._found:
             if key[0] == trip:
                 del self._found[key]

@@ -49,6 +49,9 @@ class Lane:
     streak: int = 0  # cancels since the scope was last proven empty
 
 
+NEW: Final = Lane()
+
+
 class Lanes:
     """Decides which cancels leave now, and puts them."""
 
@@ -78,11 +81,12 @@ class Lanes:
 
     def send(self, session: Session, now: float) -> None:
         wanted: dict[Scope, bool] = {}
+        dialect = self._book.dialect(session.oms)
         for trip in self._evidence.latched(session.oms):
             if trip.state is State.CONFIRMED:
                 continue
-            for part in self._evidence.plan(trip).calls:
-                lane = self._lanes.get(part) or Lane()
+            for part in self._evidence.plan(trip, dialect).calls:
+                lane = self._lanes.get(part) or NEW
                 missing = not trip.sweep.carried_by(session.number, (part,))
                 unsure = lane.unsure and not self._evidence.list_that_counts(trip)
                 if missing or lane.dirty or unsure:
@@ -221,10 +225,6 @@ class Lanes:
     def _natives_under_way(self, oms: str) -> tuple[Call, ...]:
         everything = Scope(oms=oms, account=EVERY, user=EVERY, instrument=EVERY)
         return tuple(c for c in self._book.cancels_under_way(everything) if c.order_id is None and c.is_awaited)
-
-    def busy(self, scope: Scope) -> bool:
-        """A list asked now would be void soon: a cancel that touches the scope is unanswered, and fresh."""
-        return any(c.is_awaited for c in self._book.cancels_under_way(scope))
 
     def unclear(self, call: Call, now: float) -> None:
         """Nobody knows what became of it, and nobody else was told the same."""

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def live(book: Book, oms: str) -> tuple[Session, ...]:
     """The sessions of an OMS, oldest first."""
-    return tuple(sorted((s for s in book.sessions.values() if s.oms == oms), key=lambda s: s.number))
+    held = [session for session in book.sessions.values() if session.oms == oms]
+    if len(held) > 1:
+        held.sort(key=lambda session: session.number)
+    return tuple(held)
 
 
 def signed_in(book: Book, oms: str) -> tuple[Session, ...]:

@@ -88,11 +88,12 @@ class Picture:
         """Announce the trips that look different now, and the state, once the journal has what led to it."""
         n = self._parts.outbox.last_n
         changed = False
+        of_oms: dict[str, tuple[object, ...]] = {}
         for trip in self._parts.trips.values():
-            away = paths.watching(self._parts.book, trip.scope.oms) is None
+            if (shared := of_oms.get(trip.scope.oms)) is None:
+                shared = of_oms[trip.scope.oms] = self._shared(trip.scope.oms)
             why = self._parts.status.get(f"why {trip.id}")
-            beside = self._parts.book.extras.version(trip.scope.oms), self._parts.book.sites.get(trip.scope.oms)
-            basis = (trip, self._parts.repeats.get(trip.id), why, away, self._lists(trip), beside)
+            basis = (trip, self._parts.repeats.get(trip.id), why, self._lists(trip), shared)
             if self._bases.get(trip.id) == basis:
                 continue  # most of many trips: their view need not be made to know that it is the same
             self._bases[trip.id] = basis
@@ -120,6 +121,11 @@ class Picture:
             self._said["state"] = state
             views = tuple(self._views[trip] for trip in stand)
             self._parts.outbox.after(AnnounceState(state, views, self._parts.settings.mode == "shadow"), n)
+
+    def _shared(self, oms: str) -> tuple[object, ...]:
+        """What the views of all trips of an OMS rest on."""
+        book = self._parts.book
+        return paths.watching(book, oms) is None, book.extras.version(oms), book.sites.get(oms)
 
     def _lists(self, trip: Trip) -> tuple[tuple[int, Listed | None], ...]:
         """The lists that a trip's view rests on beside the trip itself."""

@@ -76,7 +76,10 @@ class Sweep:
 
     def carried_by(self, session: int, plan: tuple[Scope, ...]) -> bool:
         """The session itself carried every cancel of the plan."""
-        return all(any((session, scope) in self.carried for scope in covering(part)) for part in plan)
+        return all(
+            (session, part) in self.carried or any((session, scope) in self.carried for scope in covering(part))
+            for part in plan
+        )
 
     def proving(self, live: Iterable[int], plan: tuple[Scope, ...]) -> frozenset[int]:
         """The live sessions whose lists can prove something: those that carried the plan."""

@@ -274,9 +274,11 @@ class Sweeper:
         if session is None:
             return
         self.lanes.send(session, now)
-        for trip in self.evidence.latched(oms):
+        latched = self.evidence.latched(oms)
+        for trip in latched:
             self._settle(trip, session, now, wall)
-        self.lanes.send(session, now)
+        if self.evidence.latched(oms) != latched:  # no round came to its end: nothing new is to be cancelled
+            self.lanes.send(session, now)
         self.asking.go_on(oms, now)
 
     def _settle(self, trip: Trip, session: Session, now: float, wall: float) -> None:
@@ -286,6 +288,8 @@ class Sweeper:
         if not accounts:  # none is known yet: there is nothing to prove by
             self.trips[trip.id] = replace(trip, outcome=UNKNOWN)
             return
+        if self.evidence.lacks_first(trip, accounts):
+            return  # so it is for most of many trips, and takes no more to see
         proving = self.evidence.proving(trip)
         if (founds := self.evidence.round(trip, accounts, proving)) is None:
             return

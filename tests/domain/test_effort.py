@@ -145,3 +145,25 @@ def test_a_changed_rule_is_held_only_against_the_series_that_its_where_may_mean(
 def test_beside_a_rule_that_is_changed_the_others_are_only_put_in_order() -> None:
     alone, many = (reload_effort(series=400, rules=n, changed=1, where=False) for n in (1, 20))
     assert many - alone < 1.5 * 19 * 400
+
+
+def effort_of_the_next(latched: int) -> int:
+    """The calls that one more trip takes to its proof, where so many of other accounts are being swept."""
+    site = replace(SITE, accounts=tuple(range(1, latched + 2)), calls_per_minute=60_000)
+    bench = Bench(replace(SETTINGS, sites=(site,)))
+    bench.connect()
+    for account in range(1, latched + 1):
+        bench.trip(scope(account), f"t{account}")
+
+    def run() -> None:
+        bench.trip(scope(latched + 1), "last", digest="last")
+        for _ in range(20):
+            bench.step()
+
+    return calls_of(run)
+
+
+def test_a_latched_trip_that_an_event_does_not_concern_costs_it_a_glance() -> None:
+    """A hundred panics in a moment: what each event makes anew of each of them, the last cancel waits for."""
+    few, many = effort_of_the_next(20), effort_of_the_next(100)
+    assert many - few < 80 * 5_000  # some sixty events
