@@ -6,7 +6,17 @@ import asyncio
 
 import pytest
 
-from killswitch.simulator.faults import CloseOn, Error, Latency, Lie, NoAnswer, Stragglers
+from killswitch.simulator.faults import (
+    CloseOn,
+    Error,
+    Latency,
+    Lie,
+    NoAnswer,
+    Reject,
+    SlowLists,
+    Stragglers,
+    UnknownCall,
+)
 from killswitch.simulator.world import SimulatorOptions
 from tests.end_to_end.house import House, until
 
@@ -87,6 +97,10 @@ async def test_the_socket_is_cut_in_the_middle_of_a_sweep(tmp_path, fault):
         Error(code=999, times=2),
         Error(call="GetOpenOrders", code=102, times=3),
         Stragglers(orders=2),
+        Reject(times=1),
+        UnknownCall(call="CancelAllOrders", times=2),
+        UnknownCall(call="GetOpenOrders", times=2),
+        SlowLists(delay_s=0.5, times=3),
     ],
     ids=str,
 )
@@ -107,3 +121,16 @@ async def test_the_session_is_lost_after_the_proof_and_it_is_proven_again(tmp_pa
         await house.confirmed("p-1")
         house.sim.drop_sessions()
         await latched(house, "p-1", proofs=2)
+
+
+async def test_a_sign_in_that_takes_seconds_is_waited_for_and_nothing_is_said_before(tmp_path):
+    async with House(tmp_path, options=ORDERS) as house:
+        await house.start()
+        house.sim.faults.inject(Latency(delay_s=1.5))
+        house.sim.drop_sessions()
+        await house.trip("p-1", account=14)
+        await until(lambda: "p-1" in house.trips(), "it is announced", shown=house.shown)
+        assert house.trip_of("p-1")["state"] != "confirmed"
+        await until(lambda: not house.open(account=14), "the scope is empty", shown=house.shown, within_s=20)
+        house.sim.faults.clear()
+        await latched(house, "p-1")
