@@ -57,11 +57,7 @@ def ignored_by(dialect: Dialect, version: str) -> tuple[str, ...]:
 
 def poorest(dialects: Iterable[Dialect]) -> Dialect:
     """The one whose calls each of these understands: of any two, one honours all that the other does."""
-    found: Dialect | None = None
-    for dialect in dialects:
-        if found is None or (dialect is not found and len(HONOURS[dialect]) < len(HONOURS[found])):
-            found = dialect
-    return found or POOREST
+    return min(dialects, key=lambda dialect: len(HONOURS[dialect]), default=POOREST)
 
 
 @dataclass(frozen=True, slots=True)

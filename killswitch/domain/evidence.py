@@ -136,11 +136,6 @@ class Evidence:
         self._found[trip.id, account] = (listed.call, found)
         return found
 
-    def lacks_first(self, trip: Trip, accounts: tuple[int, ...]) -> bool:
-        """The list of the first account isn't of the round under way, whichever sessions can prove something."""
-        listed, sweep = self._book.listed.get((trip.scope.oms, accounts[0])), trip.sweep
-        return listed is None or listed.call < sweep.mark or listed.asked_at < sweep.not_before
-
     def round(self, trip: Trip, accounts: tuple[int, ...], proving: frozenset[int]) -> list[tuple[int, Found]] | None:
         """The scope's orders in the lists of the round under way; None while one of them lacks."""
         founds: list[tuple[int, Found]] = []

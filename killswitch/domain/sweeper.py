@@ -288,8 +288,6 @@ class Sweeper:
         if not accounts:  # none is known yet: there is nothing to prove by
             self.trips[trip.id] = replace(trip, outcome=UNKNOWN)
             return
-        if self.evidence.lacks_first(trip, accounts):
-            return  # so it is for most of many trips, and takes no more to see
         proving = self.evidence.proving(trip)
         if (founds := self.evidence.round(trip, accounts, proving)) is None:
             return

@@ -94,8 +94,8 @@ MUTANTS = (
         (
             (
                 "domain/evidence.py",
-                "return trip.sweep.proving(able, self.plan(trip).calls)",
-                "return frozenset(able)",
+                "(made_from, trip.sweep.proving(able, calls))",
+                "(made_from, frozenset(able))",
             ),
         ),
         (Tests("tests/domain/test_hedges.py"),),
@@ -103,7 +103,7 @@ MUTANTS = (
     Mutant(
         "a list that waits for the cancel that hangs",
         "a gateway that is silent delays a proof by the hedge and no more",
-        ((LANES, "return any(c.is_awaited for c in", "return any(not c.overdue for c in"),),
+        (("domain/asking.py", "if call.is_awaited:", "if not call.overdue:"),),
         (Tests("tests/domain/test_hedges.py"),),
     ),
     Mutant(
