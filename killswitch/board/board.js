@@ -334,6 +334,7 @@ function scope() {
   return found;
 }
 function fault(id, text) {
+  followed = null; // else the next picture would write over what is said here
   byId(id).setAttribute("aria-invalid", "true");
   said(byId("receipt"), [["bad", text]]);
   byId(id).focus();
@@ -445,6 +446,7 @@ function release() {
   clearInterval(frame);
   began = 0; fill.style.width = "0";
   put(byId("hold-text"), "Hold to trip");
+  if (short) followed = null;
   if (short) said(byId("receipt"), [["warn", "Let go too early: nothing was sent."]]);
 }
 hold.addEventListener("pointerdown", (event) => { if (event.button === 0) begin(event); });
@@ -493,8 +495,10 @@ async function resetTrip(name, fields, button, answer) {
     const [status, receipt] = await ask("/command/reset", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(command) });
     const [className, text] = receiptLine(status, receipt);
     mark(answer, className); put(answer, text);
-    if (receipt.accepted === true) said(byId("receipt"), [[className, `Reset of ${name}. ${text}`]]);
-    if (receipt.accepted === true && followed?.trip === name) followed = null;
+    if (receipt.accepted === true) {
+      followed = null;
+      said(byId("receipt"), [[className, `Reset of ${name}. ${text}`]]);
+    }
   } catch { mark(answer, "bad"); put(answer, "No answer: nobody knows whether it was taken."); } finally { button.disabled = false; }
 }
 

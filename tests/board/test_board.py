@@ -166,8 +166,12 @@ async def test_the_keyboard_holds_too_and_a_click_without_a_pointer_asks_once_mo
         await page.fill("#place", "typed")
         await page.fill("#t-account", "15")
         await page.fill("#t-instrument", "0")
+        await page.until("clickMeans === ''", "the click that ends a press is over")
         await page.click("#hold")
         await page.until(f"{RECEIPT}.includes('whole number above 0')")
+        drawn = await page.eval("known.at")
+        await page.until(f"known.at > '{drawn}'", "another picture")
+        assert "whole number above 0" in await page.text("#receipt")  # no picture writes over it
         await page.fill("#t-instrument", "")
         assert await page.text("#chosen") == "Would trip prime: account 15, all users, all instruments."
         await page.click("#hold")
