@@ -11,7 +11,9 @@ from killswitch.domain.messages import (
     AccountsFound,
     AnnounceEvent,
     Answer,
+    Answered,
     AnswerKind,
+    CancelAllOrders,
     CancelOrder,
     CancelQuote,
     ListUserAccounts,
@@ -21,7 +23,7 @@ from killswitch.domain.messages import (
     Withdraw,
 )
 from killswitch.domain.scope import EVERY
-from tests.domain.bench import Bench, order, scope
+from tests.domain.bench import OK, Bench, order, scope
 from tests.domain.paths_bench import TWO, A, B, Paths, quiet
 from tests.domain.quotes_bench import QuoteBench, settings
 from tests.domain.test_last_resort import Desk, known, with_dialect
@@ -228,3 +230,27 @@ def test_while_every_session_hangs_a_users_accounts_are_not_asked_for_again_and_
         bench.tick()
         quiet(bench)
     assert len(bench.of(ListUserAccounts)) <= 2
+
+
+def test_what_waits_for_http_is_not_withdrawn_because_no_gateway_has_told_its_version() -> None:
+    desk = Desk(with_dialect(None))
+    desk.http_up(V4)
+    desk.trip(scope(account=14, instrument=25))
+    desk.trip(scope(account=15, instrument=25), "t2")
+    assert len(desk.sent_over_http()) == 2
+    assert not withdrawn(desk)
+
+
+def test_an_answer_to_an_older_cancel_does_not_make_a_session_answer_again() -> None:
+    bench = Paths()
+    bench.silent = {A, B}
+    bench.trip(scope(account=14))
+    bench.trip(scope(account=15), "t2")
+    quiet(bench)
+    first, second = (action for action in bench.of(CancelAllOrders) if action.session == A)
+    bench.tick(bench.now + HEDGE_S)
+    assert first.call < second.call
+    bench.tell(Answered(wall=bench.wall, call=first.call, session=A, answer=OK))
+    bench.forget_actions()
+    bench.trip(scope(), "t3")
+    assert [action.session for action in bench.of(CancelAllOrders)] == [B]

@@ -404,4 +404,16 @@ MUTANTS = (
         ),
         (Seeds("twice"),),
     ),
+    Mutant(
+        "a cancel whose hedge was received waits on",
+        "what waits to be written, and might be ignored in part by now, leaves no more",
+        (
+            (
+                LANES,
+                "            and call.order_id is None\n            and not can_say(over_http",
+                "            and call.order_id is None and call.is_awaited\n            and not can_say(over_http",
+            ),
+        ),
+        (Tests("tests/domain/test_between.py"),),
+    ),
 )
