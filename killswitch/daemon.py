@@ -390,12 +390,15 @@ class Daemon:
         self.submit(EverythingTripped(wall=self._wall(), by="SIGUSR1", reason="asked for on the host"))
 
     def _busy(self) -> bool:
-        """Something that arrived isn't handled yet, a sweep isn't done, or a receipt waits for the disk."""
+        """Something that arrived isn't handled yet, a sweep isn't done, or what people are to hear waits for the disk.
+
+        A confirmation that was journalled and never told would leave the lamp on what was before it.
+        """
         view = self._switch.view(now())
         # A look that sweep_on_stop asked for is waited for; any other may be given up with its shadow trip.
         looking = self._config.daemon.sweep_on_stop and any(s.would_cancel is None for s in view.shadows)
         unproven = any(t.state != "confirmed" for t in view.trips)
-        return len(self._loop.inbox) > 0 or view.commands_waiting > 0 or unproven or looking
+        return len(self._loop.inbox) > 0 or view.untold > 0 or unproven or looking
 
     async def _stop_in_order(self) -> None:
         """Sweep on what is not confirmed, for at most the deadline; say what is left; then let go."""

@@ -141,6 +141,10 @@ class Outbox:
     def receipts_held(self) -> int:
         return sum(isinstance(action, Receipt) for _, action in self._held.values())
 
+    def held(self) -> int:
+        """How many actions wait for the disk: receipts, announcements, events."""
+        return len(self._held)
+
     def forget_trip(self, trip: str) -> None:
         """A trip that was reset is never announced again."""
         for key in (("trip", trip), ("trip", trip, "newer")):

@@ -82,6 +82,7 @@ class Picture:
             notes=self.notes,
             shadows=tuple(view_of(shadow, LISTED) for shadow in self._parts.shadows.values()),
             mode=self._parts.settings.mode,
+            untold=self._parts.outbox.held(),
         )
 
     def announce(self) -> None:

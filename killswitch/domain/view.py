@@ -121,7 +121,8 @@ class BrokerView:
 class View:
     """The whole. `state` is the worst of the trips' states, or armed. `missing`: why it isn't ready.
 
-    `shadows`: shadow trips; they are no part of `state` and `trips`. `mode`: the daemon's.
+    `shadows`: shadow trips; they are no part of `state` and `trips`. `mode`: the daemon's. `untold`: how much waits
+    for the journal before people may hear it.
     """
 
     daemon: str
@@ -138,3 +139,4 @@ class View:
     notes: tuple[str, ...]
     shadows: tuple[TripView, ...] = ()
     mode: Mode = "live"
+    untold: int = 0

@@ -83,6 +83,20 @@ async def test_sigterm_sweeps_on_until_the_deadline_and_says_what_is_left(tmp_pa
         await house.confirmed("p-1")
 
 
+async def test_what_is_proven_while_it_stops_is_told_before_it_has_stopped(tmp_path):
+    async with House(tmp_path, options=ORDERS, retry="timeout_s = 0.3") as house:
+        await house.start(module="tests.end_to_end.slow_disk")
+        house.sim.faults.inject(Lie())
+        house.sim.faults.inject(Lie(call="CancelOrder"))
+        await house.trip("p-1", account=14)
+        await house.receipt("p-1")
+        house.signal(signal.SIGTERM)
+        house.sim.faults.clear()
+        assert await house.ended() == 0
+        assert not house.open(account=14)
+        await until(lambda: proven(house.trip_of("p-1")), "the confirmation was told", shown=house.shown)
+
+
 async def test_sigusr1_trips_the_whole_oms_where_that_is_allowed(tmp_path):
     async with House(tmp_path, options=ORDERS) as house:
         await house.start()
