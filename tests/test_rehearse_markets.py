@@ -128,11 +128,10 @@ def test_a_price_that_comes_on_another_session_after_a_silence_replays_as_no_sta
 def test_a_price_that_can_be_told_again_after_a_silence_replays_as_no_stale_one():
     bench = Recorded(crash())
     bench.session(1, at=1.0)
-    bench.session(2, at=1.0)
-    bench.price(1, last=800, at=2.0, session=2)
-    bench.price(1, at=2.1, session=1)
+    bench.price(1, last=800, at=2.0)
+    bench.price(1, at=2.1)
     bench.heard(1, at=8.0)
-    bench.price(1, last=900, at=15.0, session=2)
+    bench.price(1, last=900, at=15.0)
     before = list(bench.tripped)
     bench.until(20.0)
     assert bench.tripped == before
